@@ -20,7 +20,7 @@ class Frame:
     name: str
     """Unique name inside the source, usable as a file name with an extension, e.g. `IMG_0012.jpg`."""
     timestamp: float
-    """Seconds since the start of the source; the frame's index where the source has no clock."""
+    """Seconds since the start of the source; the position where the source has no clock."""
     image: NDArray[np.uint8]
     """RGB, shape (height, width, 3), EXIF rotation already applied."""
     path: Path | None = None

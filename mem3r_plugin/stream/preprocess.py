@@ -1,0 +1,92 @@
+"""From an upright picture to what the network sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mem3r_plugin.errors import ConfigError, SourceError
+from mem3r_plugin.geometry import ImageTransform
+from mem3r_plugin.geometry.image_transform import Size
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Resizes and crops a picture to a multiple of the patch size, and records how.
+
+    The scheme is CUT3R's: the long side becomes `size`, the picture keeps its shape, and its middle
+    is cut to whole patches.
+    """
+
+    size: int = 512
+    """Long side of the network's picture (short side with `square_crop`), in pixels."""
+    patch: int = 16
+    """Side of the network's patches in pixels."""
+    square_ok: bool = False
+    """Keep square pictures square; CUT3R was not trained on them and gets them cut to 4:3."""
+    square_crop: bool = False
+    """Cut every picture to a square of `size`, as the 224-pixel linear-head CUT3R expects."""
+
+    def __post_init__(self) -> None:
+        if self.size < self.patch or self.size % self.patch:
+            raise ConfigError(
+                f"size is {self.size}, it must be a multiple of {self.patch}: "
+                f"for example {max(self.patch, round(self.size / self.patch) * self.patch)}"
+            )
+
+    def transform(self, size: Size) -> ImageTransform:
+        """The record for an upright picture of `size` = (width, height).
+
+        Raises:
+            SourceError: the picture is so narrow that less than a patch would be left of it.
+        """
+        resized, box = self._plan(size)
+        if min(box[2:]) < self.patch:
+            raise SourceError(
+                f"a picture of {size[0]}x{size[1]} becomes {resized[0]}x{resized[1]} at size "
+                f"{self.size}, narrower than a patch of {self.patch}: use a larger size"
+            )
+        return ImageTransform.identity(size).resized(*resized).cropped(*box)
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ImageTransform]:
+        """The network's picture (h, w, 3), RGB uint8, and the record that leads to it.
+
+        Args:
+            image: upright RGB picture, shape (height, width, 3).
+        """
+        height, width = image.shape[:2]
+        transform = self.transform((width, height))
+        resized, (left, top, box_width, box_height) = self._plan((width, height))
+        shrinks = max(resized) < max(width, height)
+        resample = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+        made = np.asarray(Image.fromarray(image).resize(resized, resample))
+        return made[top : top + box_height, left : left + box_width], transform
+
+    def _plan(self, size: Size) -> tuple[Size, tuple[int, int, int, int]]:
+        """Size after resizing, and the box (left, top, width, height) cut out of it."""
+        long = max(size)
+        if self.square_crop:
+            scaled_long = round(self.size * long / min(size))
+            width, height = (self.size if side == min(size) else scaled_long for side in size)
+            box_width = box_height = self.size
+        else:
+            width, height = (round(side * self.size / long) for side in size)
+            box_width, box_height = self._whole(width), self._whole(height)
+            if box_width == box_height and not self.square_ok:
+                box_height = max(self.patch, box_width * 3 // 4 // self.patch * self.patch)
+        left, top = width // 2 - box_width // 2, height // 2 - box_height // 2
+        return (width, height), (left, top, box_width, box_height)
+
+    def _whole(self, side: int) -> int:
+        """The longest whole number of patches, centred on the middle pixel, in `side` pixels."""
+        return side // 2 * 2 // self.patch * self.patch
+
+
+def to_network_input(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures (..., h, w, 3), RGB uint8, as float32 (..., 3, h, w) in [-1, 1]."""
+    values = torch.tensor(image).movedim(-1, -3).contiguous().to(torch.float32)
+    return (values / 255.0 - 0.5) / 0.5
