@@ -1,0 +1,256 @@
+"""The sink that leaves a scan on disk."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mem3r_plugin.errors import OutputError, ScanError
+from mem3r_plugin.scan.files import output_errors, sync, write_atomically
+from mem3r_plugin.scan.format import (
+    CONFIDENCE,
+    DEPTH,
+    ENTRIES,
+    FRAMES,
+    HEADER,
+    IMAGES,
+    STATE,
+    ScanFrame,
+    ScanGeometry,
+    ScanHeader,
+    choose_depth_unit,
+    encode_confidence,
+    encode_depth,
+    frame_file,
+)
+from mem3r_plugin.stream.estimate import Frame, FrameEstimate
+from mem3r_plugin.stream.source import SkippedFrame
+
+
+@dataclass(frozen=True)
+class ScanMark:
+    """How far a scan had come: what `ScanSink` needs to go on from there."""
+
+    frames: int
+    """Number of whole frames."""
+    skipped: tuple[dict[str, Any], ...]
+    """Frames that could not be used until then."""
+    clipped_depths: int
+    """Pixels stored as the farthest depth until then."""
+
+
+class ScanSink:
+    """Writes a scan, frame by frame; killed at any moment it opens up to the last whole frame.
+
+    The files of a frame are written before its line in `frames.jsonl`, each by a rename, and
+    `scan.json` is only ever replaced as a whole.
+
+    Args:
+        path: The scan's folder.
+        header: Model, settings, source and camera origin of the run.
+        copy_images: Keep the original pictures in the scan, for sources that cannot be read again.
+        overwrite: Remove a scan that already lies at `path`.
+        resume_from: Go on with the scan at `path` from this mark; what it holds beyond is removed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: ScanHeader,
+        *,
+        copy_images: bool = False,
+        overwrite: bool = False,
+        resume_from: ScanMark | None = None,
+    ) -> None:
+        self.path = path
+        self.header = header
+        self._copy_images = copy_images
+        self._overwrite = overwrite
+        self._resume_from = resume_from
+        self._frames = 0
+        self._lines: FileIO | None = None
+        self._unsynced: list[Path] = []
+
+    # -- the sink interface ----------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the folder ready, or rewind the scan in it to the mark.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds something not to be replaced.
+        """
+        with output_errors(self.path):
+            if self._resume_from is not None:
+                self._rewind(self._resume_from)
+            else:
+                self._make_room()
+                self._write_header()
+            for folder in (DEPTH, CONFIDENCE, *([IMAGES] if self._copy_images else [])):
+                (self.path / folder).mkdir(exist_ok=True)
+            self._lines = FileIO(self.path / FRAMES, "a")
+
+    def write(self, estimate: FrameEstimate) -> None:
+        """Add one frame.
+
+        Raises:
+            OutputError: it could not be written; the frames before it stay valid.
+        """
+        if self._lines is None:
+            raise ValueError("write to a ScanSink that is not open")
+        index = self._frames
+        geometry = self._geometry(estimate)
+        depth, too_far = encode_depth(estimate.depth, geometry.depth_unit)
+        confidence = encode_confidence(estimate.confidence)
+        confidence[depth == 0] = 0
+        line = ScanFrame(
+            index=index,
+            name=estimate.frame.name,
+            timestamp=estimate.frame.timestamp,
+            position=estimate.frame.position,
+            image=self._image_reference(estimate.frame, index),
+            camera_to_world=estimate.camera_to_world,
+            focal=estimate.focal,
+        ).to_line()
+        with output_errors(self.path):
+            self._write_png(DEPTH, index, depth)
+            self._write_png(CONFIDENCE, index, confidence)
+            if self._copies(estimate.frame):
+                self._write_png(IMAGES, index, estimate.frame.image[..., ::-1])
+            first = self.header.geometry is None
+            clipped = self.header.clipped_depths + int(np.count_nonzero(too_far))
+            self.header = replace(self.header, geometry=geometry, clipped_depths=clipped)
+            if first:
+                self._write_header()  # a scan with a frame must say how to read it
+            self._append(self._lines, line)
+        self._frames = index + 1
+
+    def close(self, complete: bool) -> None:
+        """Finish.
+
+        A complete scan is made durable and loses its resume state. For an incomplete one the header
+        is brought up to date if the disk allows; the one on disk is valid anyway.
+        """
+        if self._lines is None:
+            return
+        try:
+            if complete:
+                with output_errors(self.path):
+                    self.sync()
+                    self.header = replace(self.header, complete=True)
+                    self._write_header(durable=True)
+                    shutil.rmtree(self.path / STATE, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    self._write_header()
+        finally:
+            self._lines.close()
+            self._lines = None
+
+    # -- beyond the interface: what `run` needs for skipped frames and checkpoints ---------------
+
+    def skip(self, skipped: SkippedFrame) -> None:
+        """Note a frame that could not be used."""
+        self.header = replace(self.header, skipped=(*self.header.skipped, asdict(skipped)))
+
+    def sync(self) -> None:
+        """Wait until everything written so far survives a power cut."""
+        if self._lines is None:
+            return
+        with output_errors(self.path):
+            for path in (*self._unsynced, self.path / FRAMES):
+                sync(path)
+            for folder in {path.parent for path in self._unsynced}:
+                sync(folder)
+            self._write_header(durable=True)
+        self._unsynced.clear()
+
+    @property
+    def mark(self) -> ScanMark:
+        """How far the scan has come."""
+        return ScanMark(self._frames, self.header.skipped, self.header.clipped_depths)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in self.path.iterdir()}
+        foreign = names - set(ENTRIES) - {f".{HEADER}.tmp"}
+        if HEADER in names and not self._overwrite:
+            raise OutputError(
+                f"{self.path} already holds a scan; continue it with --resume, replace it with "
+                "--overwrite, or choose another --output"
+            )
+        if HEADER not in names and foreign:
+            raise OutputError(
+                f"{self.path} is not empty and not a scan (it holds {min(foreign)}); choose "
+                "another --output"
+            )
+        # The header goes last: what is half removed is still known as a scan.
+        for name in sorted(names & set(ENTRIES), key=lambda name: name == HEADER):
+            entry = self.path / name
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def _rewind(self, mark: ScanMark) -> None:
+        lines = self.path / FRAMES
+        with lines.open("rb+") as file:
+            for number in range(mark.frames):
+                if not file.readline().endswith(b"\n"):
+                    raise ScanError(
+                        f"{lines} has lost its line {number + 1}, which the checkpoint builds on; "
+                        "start again with --overwrite"
+                    )
+            file.truncate(file.tell())
+        for folder in (DEPTH, CONFIDENCE, IMAGES):
+            for path in (self.path / folder).glob("*"):
+                if not path.stem.isdigit() or int(path.stem) >= mark.frames:
+                    path.unlink()
+        self._frames = mark.frames
+        self.header = replace(
+            self.header, skipped=mark.skipped, clipped_depths=mark.clipped_depths, complete=False
+        )
+
+    def _geometry(self, estimate: FrameEstimate) -> ScanGeometry:
+        known = self.header.geometry
+        return ScanGeometry(
+            depth_unit=known.depth_unit if known else choose_depth_unit(estimate.depth),
+            camera=estimate.original_intrinsics,
+            transform=estimate.transform,
+        )
+
+    def _copies(self, frame: Frame) -> bool:
+        return self._copy_images and frame.path is None
+
+    def _image_reference(self, frame: Frame, index: int) -> str | None:
+        if self._copies(frame):
+            return frame_file(self.path, IMAGES, index).relative_to(self.path).as_posix()
+        return None if frame.path is None else str(frame.path.resolve())
+
+    def _write_png(self, kind: str, index: int, pixels: NDArray[Any]) -> None:
+        path = frame_file(self.path, kind, index)
+        encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))[1]
+        write_atomically(path, encoded.tobytes())
+        self._unsynced.append(path)
+
+    def _append(self, lines: FileIO, line: bytes) -> None:
+        length = lines.seek(0, 2)
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[lines.write(rest) :]
+        except OSError:
+            lines.truncate(length)
+            raise
+
+    def _write_header(self, durable: bool = False) -> None:
+        write_atomically(self.path / HEADER, self.header.to_json().encode(), durable)
