@@ -12,7 +12,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera in pixels of an image of `width` x `height`; pixel centres at half-integers."""
+    """A pinhole camera of an image of `width` x `height`; pixel centres at half-integers."""
 
     fx: float
     """Focal length along x, in pixels."""

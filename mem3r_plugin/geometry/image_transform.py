@@ -18,10 +18,10 @@ Size = tuple[int, int]
 class ImageTransform:
     """An axis-aligned affine map from the pixels of a source image to those of a made one.
 
-    Built step by step (`ImageTransform.identity(size).rotated(1).resized(w, h).cropped(...)`), it maps
-    continuous pixel coordinates, whose pixel centres lie at half-integers, by
-    ``target = matrix[:, :2] @ source + matrix[:, 2]``. Quarter turns, mirrors, scales and shifts keep
-    it axis-aligned, so intrinsics stay intrinsics.
+    Built step by step (`ImageTransform.identity(size).rotated(1).resized(w, h).cropped(...)`), it
+    maps continuous pixel coordinates, whose pixel centres lie at half-integers, by
+    ``target = matrix[:, :2] @ source + matrix[:, 2]``. Quarter turns, mirrors, scales and shifts
+    keep it axis-aligned, so intrinsics stay intrinsics.
     """
 
     source_size: Size
@@ -46,7 +46,7 @@ class ImageTransform:
         return ImageTransform(self.source_size, target_size, (tuple(rows[0]), tuple(rows[1])))
 
     def rotated(self, quarter_turns: int) -> ImageTransform:
-        """Turned clockwise by `quarter_turns` times 90 degrees, as `np.rot90(image, -quarter_turns)`."""
+        """Turned clockwise by so many times 90 degrees, as `np.rot90(image, -quarter_turns)`."""
         record = self
         for _ in range(quarter_turns % 4):
             width, height = record.target_size
@@ -103,9 +103,7 @@ class ImageTransform:
         cx, cy = self.pixels(np.array([intrinsics.cx, intrinsics.cy]))
         return Intrinsics(float(fx), float(fy), float(cx), float(cy), *self.target_size)
 
-    def sample(
-        self, values: NDArray[Any], outside: float = 0.0, dtype: Any = None
-    ) -> NDArray[Any]:
+    def sample(self, values: NDArray[Any], outside: float = 0.0, dtype: Any = None) -> NDArray[Any]:
         """A source-sized map (height, width, ...) on the target's pixel grid, nearest neighbour.
 
         Nearest is right for depth, confidence and masks: it never mixes the two sides of an edge.

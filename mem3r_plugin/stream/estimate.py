@@ -18,7 +18,7 @@ class Frame:
     index: int
     """Position among the frames the source yields, from 0, without gaps."""
     name: str
-    """Unique name inside the source, usable as a file name with an extension, e.g. `IMG_0012.jpg`."""
+    """Unique inside the source and usable as a file name with extension, e.g. `IMG_0012.jpg`."""
     timestamp: float
     """Seconds since the start of the source; the position where the source has no clock."""
     image: NDArray[np.uint8]
@@ -33,8 +33,8 @@ class Frame:
 class FrameEstimate:
     """Camera and depth of one frame.
 
-    World is the first camera of the scan; lengths are in the network's own unit. The frame's upright
-    picture in its original pixels is `transform`'s source, the network's picture its target.
+    World is the first camera of the scan; lengths are in the network's own unit. The frame's
+    upright picture in its original pixels is `transform`'s source, the network's its target.
     """
 
     frame: Frame

@@ -42,7 +42,7 @@ class VideoReader:
     def _open(self) -> None:
         if not self._path.is_file():
             raise SourceError(f"{self._path} does not exist")
-        self._capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        self._capture = _open_capture(str(self._path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise SourceError(f"{self._path} cannot be read as a video: no such format, or damaged")
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -180,7 +180,7 @@ class CameraSource(Source):
         selection.require_no_clock("a camera")
         super().__init__(selection)
         self._index = index
-        self._capture = cv2.VideoCapture(index)
+        self._capture = _open_capture(index, cv2.CAP_ANY)
         if not self._capture.isOpened():
             raise SourceError(f"camera {index} cannot be opened: not there, or used by a program")
 
@@ -234,6 +234,15 @@ class _Clock:
             return False
         self._tick = tick
         return True
+
+
+def _open_capture(target: str | int, backend: int) -> cv2.VideoCapture:
+    """An OpenCV capture, opened or not, without OpenCV's own lines on why not."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(target, backend)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
 
 
 def _retrieve(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
