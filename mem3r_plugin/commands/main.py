@@ -1,0 +1,63 @@
+"""Entry point of the `mem3r` command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from mem3r_plugin.errors import Mem3RError
+
+COMMANDS = {
+    "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
+    "export": "write a scan as a COLMAP project, a trajectory (TUM) or a point cloud (PLY)",
+    "info": "count the parameters of a network",
+    "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
+    "train": "train or fine-tune a network",
+    "demo": "go through the whole job on a rendered clip, or on a video of your own",
+}
+"""Subcommands, each a module of this package that is imported only when it is asked for."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return the exit status.
+
+    A `Mem3RError` becomes one line on stderr and status 1; with MEM3R_DEBUG=1 in the environment it
+    keeps its traceback.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = _top_level_parser().parse_args(arguments[:1]).command
+    try:
+        module = importlib.import_module(f"mem3r_plugin.commands.{name}")
+        module.parse(arguments[1:])()
+    except Mem3RError as error:
+        if os.environ.get("MEM3R_DEBUG") == "1":
+            raise
+        print(f"mem3r: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _top_level_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mem3r",
+        description="Streaming 3-D reconstruction with Mem3R.",
+        epilog="`mem3r COMMAND --help` lists the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=version("mem3r-plugin"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        commands.add_parser(name, help=purpose, add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
