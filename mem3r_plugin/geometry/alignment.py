@@ -33,7 +33,7 @@ class Similarity:
         )
 
 
-def align_points(source: FloatArray, target: FloatArray, with_scale: bool = True) -> Similarity:
+def umeyama(source: FloatArray, target: FloatArray, with_scale: bool = True) -> Similarity:
     """The similarity (or rigid motion) that brings `source` nearest to `target`, both (n, 3).
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns",

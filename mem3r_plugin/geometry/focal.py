@@ -38,7 +38,7 @@ def focal_votes(
     points, confidence = points[::2, ::2], confidence[::2, ::2]
     width, height = transform.source_size
     unit = transform.intrinsics(Intrinsics.centred(max(width, height), width, height))
-    offset = unit.unproject(unit.pixel_centres()[::2, ::2], np.ones(1))[..., :2]
+    offset = unit.unproject(unit.pixel_centres()[::2, ::2], np.ones(confidence.shape))[..., :2]
     radius = np.linalg.norm(offset, axis=-1)
     with np.errstate(all="ignore"):  # a network may say anything; unusable votes are dropped below
         along = (points[..., :2] * offset).sum(axis=-1) / points[..., 2]
