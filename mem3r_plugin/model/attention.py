@@ -1,0 +1,72 @@
+"""Self- and cross-attention on fused kernels; no attention matrix is ever formed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mem3r_plugin.model.rotary import Rotary
+
+AttentionObserver = Callable[[Tensor, Tensor], None]
+"""Sees the rotated queries and keys, each (batch, heads, tokens, head channels), of a cross-attention."""
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """(batch, tokens, channels) as (batch, heads, tokens, channels / heads)."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """The inverse of `split_heads`."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, width: int, heads: int, *, half_rotary: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.half_rotary = half_rotary
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, rotary: Rotary | None) -> Tensor:
+        """Attend within `tokens` (batch, tokens, width)."""
+        query, key, value = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
+        if rotary is not None:
+            rotate = rotary.rotate_as_half if self.half_rotary else rotary.rotate
+            query, key = rotate(query), rotate(key)
+        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from one set of tokens to another."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor,
+        rotary: Rotary | None,
+        context_rotary: Rotary | None,
+        observer: AttentionObserver | None = None,
+    ) -> Tensor:
+        """Attend from `tokens` (batch, tokens, width) to `context` (batch, context tokens, width)."""
+        query = split_heads(self.query(tokens), self.heads)
+        key = split_heads(self.key(context), self.heads)
+        value = split_heads(self.value(context), self.heads)
+        if rotary is not None and context_rotary is not None:
+            query, key = rotary.rotate(query), context_rotary.rotate(key)
+        if observer is not None:
+            observer(query, key)
+        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value)))

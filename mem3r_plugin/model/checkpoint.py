@@ -1,0 +1,160 @@
+"""Reading and writing weights, without ever executing a pickle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mem3r_plugin.configuration import from_dict
+from mem3r_plugin.errors import WeightsError
+from mem3r_plugin.files import atomic_path
+from mem3r_plugin.model.config import NetworkConfig
+from mem3r_plugin.model.cut3r_layout import from_cut3r_layout, is_cut3r_layout
+from mem3r_plugin.model.network import ReconstructionNetwork
+
+FORMAT = "mem3r-plugin weights 1"
+"""Value of the `format` entry in our safetensors metadata."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Tensors under our names and, where the file says so, the network they belong to."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: NetworkConfig | None
+    """None for files that do not describe their network (CUT3R's)."""
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read our safetensors, or a CUT3R checkpoint as safetensors or as a restricted pickle.
+
+    A pickle is read by torch's `weights_only` unpickler, which knows tensors and plain containers; the only
+    class allowed besides is `argparse.Namespace`, in which CUT3R keeps its training arguments.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds anything that would have to be executed.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist")
+    tensors, config = (
+        _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), None)
+    )
+    if is_cut3r_layout(tensors):
+        tensors = from_cut3r_layout(tensors)
+    return Checkpoint(path, tensors, config)
+
+
+def build_network(checkpoint: Checkpoint, config: NetworkConfig) -> ReconstructionNetwork:
+    """The network of `config` with a checkpoint's weights, in float32, every tensor accounted for.
+
+    Raises:
+        WeightsError: tensors are missing, left over, of another shape, or not finite.
+    """
+    with torch.device("meta"):
+        network = ReconstructionNetwork(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    check_shapes(checkpoint, expected, f"a '{config.name}' network")
+    tensors = {name: tensor.float() for name, tensor in checkpoint.tensors.items()}
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise WeightsError(
+            f"{checkpoint.path}: {broken[0]} is not finite ({len(broken)} such tensors)"
+        )
+    network.load_state_dict(tensors, assign=True)
+    return network.eval()
+
+
+def check_shapes(
+    checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], what: str
+) -> None:
+    """Compare names and shapes with those of `what`.
+
+    Raises:
+        WeightsError: names the first difference of each kind and counts the others.
+    """
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    reshaped = [
+        f"{name} is {list(found[name])}, not {list(expected[name])}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    problems = [
+        f"{len(differences)} {kind} (first: {differences[0]})"
+        for kind, differences in (
+            ("missing", sorted(expected.keys() - found.keys())),
+            ("unknown", sorted(found.keys() - expected.keys())),
+            ("of another shape", reshaped),
+        )
+        if differences
+    ]
+    if problems:
+        raise WeightsError(
+            f"{checkpoint.path} does not fit {what}: tensors {', '.join(problems)}; "
+            "choose the matching --model, or convert the file with `mem3r convert`"
+        )
+
+
+def write_checkpoint(
+    network: ReconstructionNetwork, path: Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a network's weights and configuration as safetensors, all at once or not at all."""
+    tensors = {
+        name: t.detach().to("cpu", dtype).contiguous() for name, t in network.state_dict().items()
+    }
+    config = json.dumps(dataclasses.asdict(network.config), sort_keys=True)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "config": config})
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Safetensors begin with the length of a JSON header, so byte 8 is its opening brace."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    if metadata.get("format") != FORMAT:
+        return tensors, None
+    return tensors, from_dict(NetworkConfig, json.loads(metadata["config"]), where=str(path))
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is refused: it is no plain checkpoint, reading it would execute code it brings along "
+            f"({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise WeightsError(f"{path} is no checkpoint, or damaged: {_first_line(error)}") from error
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise WeightsError(
+            f"{path} holds no state dictionary (neither at the top nor under 'model')"
+        )
+    return dict(content)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,76 @@
+"""Two-dimensional rotary position embedding (cut3r_backbone.md section 2).
+
+A head's channels are cut into four quarters [u_y | v_y | u_x | v_x]: the first half of the head turns with
+the row, the second with the column, and inside each half element i is paired with element i + quarter.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BASE = 100.0
+"""Base of the frequencies; the fastest turns one radian per patch."""
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines for a list of tokens, each (tokens, head channels)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def rotate(self, heads: Tensor) -> Tensor:
+        """Turn queries or keys (batch, heads, tokens, channels) by their tokens' positions."""
+        u_y, v_y, u_x, v_x = heads.chunk(4, dim=-1)
+        partner = torch.cat([-v_y, u_y, -v_x, u_x], dim=-1)
+        return heads * self.cos.to(heads.dtype) + partner * self.sin.to(heads.dtype)
+
+    def rotate_as_half(self, heads: Tensor) -> Tensor:
+        """`rotate` with operands and result rounded to float16, as CUT3R's published encoder does."""
+        return self.rotate(heads.half().float()).half().to(heads.dtype)
+
+
+def image_positions(rows: int, columns: int, *, pose_token: bool) -> Tensor:
+    """Positions (tokens, 2) as (row, column) of a patch grid; a pose token comes first, at (-1, -1)."""
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    if not pose_token:
+        return grid
+    return torch.cat([torch.full((1, 2), -1), grid])
+
+
+def state_positions(tokens: int) -> Tensor:
+    """Positions (tokens, 2) of the state tokens: a grid of even width near the square root."""
+    width = int(tokens**0.5)
+    width += width % 2
+    index = torch.arange(tokens)
+    return torch.stack([index // width, index % width], dim=-1)
+
+
+def rotary_for(positions: Tensor, head_channels: int) -> Rotary:
+    """Cosines and sines of integer `positions` (tokens, 2) for heads of `head_channels`, in float32."""
+    quarter = head_channels // 4
+    exponent = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
+    angles = positions.float()[..., None] * BASE**-exponent
+    angles_y, angles_x = angles[:, 0], angles[:, 1]
+    full = torch.cat([angles_y, angles_y, angles_x, angles_x], dim=-1)
+    return Rotary(full.cos(), full.sin())
+
+
+@lru_cache(maxsize=128)
+def image_rotary(
+    rows: int, columns: int, head_channels: int, device: torch.device, *, pose_token: bool = False
+) -> Rotary:
+    """The table of a patch grid, made once per resolution and device."""
+    with torch.inference_mode(False):
+        positions = image_positions(rows, columns, pose_token=pose_token)
+        return rotary_for(positions.to(device), head_channels)
+
+
+@lru_cache(maxsize=32)
+def state_rotary(tokens: int, head_channels: int, device: torch.device) -> Rotary:
+    """The table of the state tokens, made once per device."""
+    with torch.inference_mode(False):
+        return rotary_for(state_positions(tokens).to(device), head_channels)

@@ -1,0 +1,68 @@
+"""Everything a stream remembers, in one explicit object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """The recurrent state of a batch of streams; every step returns a new one.
+
+    The network itself keeps nothing, so a state can be saved, moved, copied or thrown away at any time.
+    """
+
+    tokens: Tensor
+    """Scene memory: state tokens (batch, state tokens, width)."""
+    memory: dict[str, Tensor]
+    """Pose memory: slots, or fast weights; batch first."""
+    rule: dict[str, Tensor]
+    """Whatever the update rule keeps from frame to frame; batch first."""
+    frames: int = 0
+    """Frames seen since the start or the last reset."""
+    read_first: bool = False
+    """Read the pose memory even for the first frame (CUT3R and TTSA3R do so after a reset)."""
+
+    @property
+    def first(self) -> bool:
+        """Whether the next frame is the first one."""
+        return self.frames == 0
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """A flat dictionary of tensors, fit for safetensors; `from_tensors` restores the state exactly."""
+        return {
+            "tokens": self.tokens.contiguous(),
+            **{f"memory.{name}": t.contiguous() for name, t in self.memory.items()},
+            **{f"rule.{name}": t.contiguous() for name, t in self.rule.items()},
+            "frames": torch.tensor([self.frames, int(self.read_first)]),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> RecurrentState:
+        """The inverse of `to_tensors`; keys of other prefixes are left alone."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        frames, read_first = tensors["frames"].tolist()
+        return cls(tensors["tokens"], part("memory."), part("rule."), int(frames), bool(read_first))
+
+    def detach(self) -> RecurrentState:
+        """The same state, cut off from the graph that made it (truncated back-propagation)."""
+        return self._mapped(Tensor.detach)
+
+    def to(self, device: torch.device | str) -> RecurrentState:
+        """The same state on another device."""
+        return self._mapped(lambda tensor: tensor.to(device))
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> RecurrentState:
+        return replace(
+            self,
+            tokens=function(self.tokens),
+            memory={k: function(v) for k, v in self.memory.items()},
+            rule={k: function(v) for k, v in self.rule.items()},
+        )
