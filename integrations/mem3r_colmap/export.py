@@ -1,0 +1,111 @@
+"""`export_colmap`: a scan on disk becomes a COLMAP project on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mem3r_colmap.images import image_names, write_images
+from mem3r_colmap.model import build_reconstruction, write_reconstruction
+from mem3r_colmap.tracks import observe
+from mem3r_plugin.exports import PointCloudConfig, confident_points
+from mem3r_plugin.exports.files import new_folder
+from mem3r_plugin.scan import Scan
+
+_MODEL = "sparse/0"
+
+
+@dataclass(frozen=True)
+class ColmapExportConfig:
+    """How a scan becomes a COLMAP project."""
+
+    points: PointCloudConfig = field(default_factory=PointCloudConfig)
+    """Which pixels become points."""
+    depth_tolerance: float = 0.05
+    """A picture sees a point where its own depth differs by at most this share of the point's."""
+    min_track_length: int = 2
+    """Points seen in fewer pictures are left out."""
+    max_observations: int = 2_000_000
+    """Observations kept over all pictures; each picture has an equal share."""
+    text: bool = False
+    """Write the model as text instead of binary."""
+    overwrite: bool = False
+    """Replace an earlier export in the output folder."""
+
+
+@dataclass(frozen=True)
+class ColmapReport:
+    """What an export wrote; also `report.json` in its folder."""
+
+    images: int
+    """Number of pictures, all of them posed."""
+    points: int
+    """Number of 3-D points."""
+    observations: int
+    """Number of 2-D observations of them."""
+    mean_track_length: float
+    """Pictures that see a point, on average; 0 without points."""
+    mean_reprojection_error: float
+    """In pixels. Observations are projections of depth agreeing in both pictures, so this states that
+    model and observations are consistent; how well the depth maps agree it cannot tell."""
+    voxel_size: float
+    """Edge of the voxels that thinned the points, in the scan's unit of length."""
+    min_confidence: float
+    """The least confidence of a depth that made or confirmed a point."""
+    images_without_points: tuple[str, ...]
+    """Pictures that see no point; they are in the model, with a pose."""
+    warnings: tuple[str, ...]
+    """What a user should know, one sentence each."""
+
+
+def export_colmap(
+    scan: Scan, output: Path, config: ColmapExportConfig | None = None
+) -> ColmapReport:
+    """Write `images/`, `sparse/0/` and `report.json` below `output`.
+
+    The pictures are upright and at original resolution, share one PINHOLE camera and have ids in the
+    order of their names. The model's world and unit of length are the scan's.
+
+    Raises:
+        ScanError: the scan is damaged, or its pictures have changed since.
+        OutputError: `output` is in use or cannot be written; nothing of this export is left there.
+    """
+    config = config or ColmapExportConfig()
+    cloud = confident_points(scan, config.points)
+    share = max(1, config.max_observations // len(scan))
+    observations = observe(scan, cloud, config.depth_tolerance, share)
+    observations = observations.of_long_tracks(config.min_track_length)
+    names = image_names(scan)
+    with new_folder(Path(output), config.overwrite, marker=_MODEL) as folder:
+        (folder / "images").mkdir()
+        colours = write_images(scan, names, folder / "images", cloud)
+        model = build_reconstruction(scan, names, cloud.positions, colours, observations)
+        without_points = [image.name for image in model.images.values() if image.num_points3D == 0]
+        report = ColmapReport(
+            images=model.num_images(),
+            points=model.num_points3D(),
+            observations=model.compute_num_observations(),
+            mean_track_length=model.compute_mean_track_length(),
+            mean_reprojection_error=model.compute_mean_reprojection_error(),
+            voxel_size=cloud.voxel_size,
+            min_confidence=cloud.min_confidence,
+            images_without_points=tuple(sorted(without_points)),
+            warnings=_warnings(scan, model.num_points3D(), len(without_points)),
+        )
+        write_reconstruction(model, folder / _MODEL, config.text)
+        (folder / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    return report
+
+
+def _warnings(scan: Scan, points: int, without_points: int) -> tuple[str, ...]:
+    warnings = []
+    if not scan.complete:
+        warnings.append(f"the scan is not complete; its {len(scan)} frames so far are exported")
+    if points == 0:
+        warnings.append("no point is seen in enough pictures, so the model has poses only")
+    elif without_points:
+        warnings.append(
+            f"{without_points} of {len(scan)} pictures see no point; some readers (gsplat's) fail on them"
+        )
+    return tuple(warnings)

@@ -1,0 +1,61 @@
+"""The camera path of a scan seen from above and from the side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mem3r_plugin.geometry.alignment import umeyama
+from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.geometry.pose import relative_pose
+from mem3r_plugin.pictures.figure import new_figure, save_figure
+from mem3r_plugin.scan import Scan
+
+_VIEWS = (
+    ("from above", 0, 2, "x, right", "z, forward"),
+    ("from the left", 2, 1, "z, forward", "y, down"),
+)
+
+
+def trajectory_plot(scan: Scan, path: Path, ground_truth: FloatArray | None = None) -> None:
+    """Draw the path of a scan, beside the true one where it is known.
+
+    The axes are those of the first camera. With `ground_truth`, one `camera_to_world` per frame of the
+    scan, shape (N, 4, 4), the estimated path is aligned to the true one by a similarity and lengths are
+    in the truth's unit; otherwise they are in the scan's.
+
+    Raises:
+        ValueError: there is not exactly one true pose per frame.
+        OutputError: the picture cannot be written.
+    """
+    estimated = np.stack([frame.camera_to_world[:3, 3] for frame in scan.frames])
+    figure = new_figure(11, 5.5)
+    paths = [("Mem3R", estimated, "tab:blue")]
+    if ground_truth is not None:
+        true = relative_pose(ground_truth[0], ground_truth)[:, :3, 3]
+        aligned = umeyama(estimated, true).points(estimated)
+        ate = np.sqrt(np.mean(np.sum((aligned - true) ** 2, axis=1)))
+        paths = [("truth", true, "0.55"), ("Mem3R, aligned", aligned, "tab:blue")]
+        figure.suptitle(f"{len(scan)} frames, ATE {ate:.3g}")
+    else:
+        figure.suptitle(f"{len(scan)} frames")
+    for axes, (title, across, up, across_label, up_label) in zip(
+        figure.subplots(1, 2), _VIEWS, strict=True
+    ):
+        for label, centres, colour in paths:
+            _draw_path(axes, centres[:, across], centres[:, up], label, colour)
+        axes.set(title=title, xlabel=across_label, ylabel=up_label)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.grid(alpha=0.3)
+        if up == 1:
+            axes.invert_yaxis()  # y points down
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def _draw_path(axes: Axes, across: FloatArray, up: FloatArray, label: str, colour: str) -> None:
+    axes.plot(across, up, color=colour, linewidth=1.4, label=label)
+    axes.plot(across[0], up[0], "o", color=colour, markersize=6, label=f"{label}: start")
+    axes.plot(across[-1], up[-1], "X", color=colour, markersize=7, label=f"{label}: end")
