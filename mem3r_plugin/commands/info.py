@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 
@@ -41,7 +41,7 @@ class Info:
 
 
 def count_parameters(config: NetworkConfig) -> dict[str, int]:
-    """Parameters of every direct part of a network, by name; shared ones count where they come first."""
+    """Parameters of every direct part of a network, by name; shared ones count once."""
     with torch.device("meta"):
         network = ReconstructionNetwork(config)
     parts: dict[str, int] = {}
@@ -53,4 +53,4 @@ def count_parameters(config: NetworkConfig) -> dict[str, int]:
 
 def parse(arguments: Sequence[str]) -> Info:
     """Read the options of `mem3r info`."""
-    return tyro.cli(Info, prog="mem3r info", args=arguments)
+    return parse_options(Info, "info", arguments)
