@@ -190,7 +190,7 @@ def _screened(frame: Frame, size: tuple[int, ...] | None) -> Frame | SkippedFram
     if size is not None and frame.image.shape != size:
         reason = f"is {width}x{height}, the frames before it are {size[1]}x{size[0]}"
         return SkippedFrame(frame.position, frame.name, reason)
-    # Every fourth pixel is plenty to see that nothing is to be seen.
-    if np.percentile(frame.image[::4, ::4].max(axis=-1), 99) < _BLACK:
+    # Every fourth row and column is plenty to see that nothing is to be seen.
+    if (frame.image[::4, ::4] >= _BLACK).any(axis=-1).mean() < 0.01:
         return SkippedFrame(frame.position, frame.name, "is black")
     return frame

@@ -91,6 +91,17 @@ def test_exif_rotation_is_undone(tmp_path: Path, orientation: int) -> None:
     assert is_stored_upright(path) == (orientation == 1)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_exif_rotation_is_undone_in_every_format(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / f"a.{suffix}"
+    lossless: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(np.rot90(picture(), 1).copy()).save(path, exif=exif, **lossless)
+    np.testing.assert_array_equal(read_image(path), picture())
+    assert not is_stored_upright(path)
+
+
 def test_sixteen_bit_grey_keeps_its_upper_bits(tmp_path: Path) -> None:
     deep = (picture()[..., 0].astype(np.uint16) << 8) + 77
     Image.fromarray(deep).save(tmp_path / "a.png")
