@@ -93,8 +93,8 @@ def _add_points(
     images = image_ids[frames].tolist()
     keypoints = (order - bounds[frames]).tolist()
     points, starts = np.unique(observations.points[order], return_index=True)
-    ends = [*starts[1:].tolist(), len(order)]
-    for point, start, end in zip(points.tolist(), starts.tolist(), ends, strict=True):
+    limits = [*starts.tolist(), len(order)]
+    for point, start, end in zip(points.tolist(), limits[:-1], limits[1:], strict=True):
         elements = map(pycolmap.TrackElement, images[start:end], keypoints[start:end])
         model.add_point3D(positions[point], pycolmap.Track(list(elements)), colours[point])
 

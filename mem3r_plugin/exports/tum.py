@@ -35,7 +35,7 @@ def export_tum(scan: Scan, file: Path) -> None:
     for frame in scan.frames:
         quaternion = quaternion_from_rotation(frame.camera_to_world[:3, :3])[_XYZW]
         pose = [*frame.camera_to_world[:3, 3], *quaternion]
-        lines.append(f"{frame.timestamp:.6f} " + " ".join(f"{value:.12g}" for value in pose))
+        lines.append(f"{frame.timestamp:.6f} " + " ".join(f"{value + 0.0:.12g}" for value in pose))
     write_file(file, ("\n".join(lines) + "\n").encode())
 
 

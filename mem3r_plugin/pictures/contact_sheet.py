@@ -16,8 +16,6 @@ from mem3r_plugin.scan import Scan
 
 _CELL = 3.2
 """Longer side of one picture, in inches."""
-_LONGER_SIDE = 480
-"""Original pictures are shrunk to this many pixels before they are drawn."""
 
 
 def depth_contact_sheet(scan: Scan, path: Path, frames: int = 6) -> None:
@@ -33,10 +31,10 @@ def depth_contact_sheet(scan: Scan, path: Path, frames: int = 6) -> None:
     confidences = [_without_none(scan.confidence(index), scan.depth(index)) for index in indices]
     width, height = scan.transform.target_size
     cell = (_CELL * width / max(width, height), _CELL * height / max(width, height))
-    figure = new_figure(3 * cell[0] + 1.2, len(indices) * (cell[1] + 0.1) + 0.4)
+    figure = new_figure(3 * cell[0] + 0.5, len(indices) * (cell[1] + 0.05) + 0.9)
     axes = figure.subplots(len(indices), 3, squeeze=False)
     for row, index in enumerate(indices):
-        axes[row, 0].imshow(_small(scan.image(index)))
+        axes[row, 0].imshow(_network_view(scan, index))
         axes[row, 0].set_ylabel(f"frame {index}", fontsize=8)
     _draw_column(figure, axes[:, 1], depths, "depth")
     _draw_column(figure, axes[:, 2], confidences, "confidence")
@@ -57,15 +55,18 @@ def _draw_column(
     colours = colormaps["turbo" if label == "depth" else "viridis"].with_extremes(bad="0.6")
     for axis, values in zip(column, maps, strict=True):
         drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=high)
-    figure.colorbar(drawn, ax=column.tolist(), fraction=0.05, pad=0.02).ax.tick_params(labelsize=7)
+    bar = figure.colorbar(drawn, ax=column.tolist(), location="bottom", aspect=30, pad=0.01)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _without_none(values: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(depth > 0, values, np.nan)
 
 
-def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    scale = min(1.0, _LONGER_SIDE / max(width, height))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def _network_view(scan: Scan, index: int) -> NDArray[np.uint8]:
+    """The part of the original picture that the network saw, at network size."""
+    size = scan.transform.target_size
+    corners = scan.transform.inverse.pixels(np.array([(0, 0), size], dtype=np.float64))
+    (left, top), (right, bottom) = np.rint(corners).astype(int).clip(0).tolist()
+    part = scan.image(index)[top:bottom, left:right]
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA)

@@ -51,11 +51,11 @@ def trajectory_plot(scan: Scan, path: Path, ground_truth: FloatArray | None = No
         axes.grid(alpha=0.3)
         if up == 1:
             axes.invert_yaxis()  # y points down
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, title="● start   ✕ end", title_fontsize=8)
     save_figure(figure, path)
 
 
 def _draw_path(axes: Axes, across: FloatArray, up: FloatArray, label: str, colour: str) -> None:
     axes.plot(across, up, color=colour, linewidth=1.4, label=label)
-    axes.plot(across[0], up[0], "o", color=colour, markersize=6, label=f"{label}: start")
-    axes.plot(across[-1], up[-1], "X", color=colour, markersize=7, label=f"{label}: end")
+    axes.plot(across[0], up[0], "o", color=colour, markersize=6)
+    axes.plot(across[-1], up[-1], "X", color=colour, markersize=7)
