@@ -1,0 +1,206 @@
+"""Collects the shapes of a world, metre by metre. Axes: x and y along the floor, z up."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mem3r_plugin.training.worlds.primitives import Primitives, Shape
+from mem3r_plugin.training.worlds.surfaces import NO_SHADE, Material, pack
+from mem3r_plugin.training.worlds.textures import TexturePool
+
+Array = NDArray[np.float64]
+Rng = np.random.Generator
+
+UP = np.array([0.0, 0.0, 1.0])
+_TILE = {
+    "plain": (1.0, 3.0),
+    "plaster": (1.2, 3.0),
+    "marble": (0.8, 2.5),
+    "brick": (0.7, 1.4),
+    "tiles": (0.6, 2.0),
+    "checker": (0.8, 2.5),
+    "wood": (0.6, 1.6),
+    "planks": (0.8, 2.0),
+    "stripes": (0.4, 2.0),
+    "weave": (0.3, 1.2),
+    "carpet": (0.8, 2.5),
+    "pebbles": (0.8, 3.0),
+    "asphalt": (1.5, 4.0),
+    "foliage": (0.4, 1.5),
+    "poster": (0.5, 1.5),
+    "books": (0.9, 1.4),
+    "windows": (4.5, 8.0),
+    "door": (0.8, 1.1),
+    "photo": (0.5, 3.0),
+}
+"""Smallest and largest width in metres of one repetition of each texture."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """An upright box that no camera may enter."""
+
+    centre: Array
+    """World position, (3,)."""
+    half: Array
+    """Half sizes along its own axes, (3,)."""
+    yaw: float
+    """Angle about the vertical, in radians."""
+
+
+def turn(yaw: float) -> Array:
+    """Rotation (3, 3) about the vertical; columns are the turned axes."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
+@dataclass
+class Builder:
+    """Shapes in the making; `primitives` is what has been collected."""
+
+    rng: Rng
+    """The only source of chance."""
+    pool: TexturePool
+    """Textures to draw from."""
+    photo_share: float = 0.5
+    """How often a photograph replaces a pattern, where the pool has any."""
+    obstacles: list[Obstacle] = field(default_factory=list)
+    """What cameras keep clear of."""
+    _records: list[tuple[Shape, Array, Array, Array, Array]] = field(default_factory=list)
+
+    def material(
+        self,
+        *names: str,
+        fill: tuple[float, float] | None = None,
+        bright: tuple[float, float] = (0.25, 0.95),
+        glow: float = 0.0,
+    ) -> Material:
+        """A random texture of one of these kinds in random colours.
+
+        `fill` = (width, height) in metres stretches one repetition over the whole surface.
+        """
+        rng = self.rng
+        name = str(rng.choice(names))
+        if fill is None and "photo" in self.pool.names and rng.random() < self.photo_share:
+            name = "photo"
+        texture = int(rng.choice(self.pool.indices(name)))
+        if name == "photo":
+            palette = np.eye(3) * rng.uniform(0.8, 1.1)
+        else:
+            palette = self._palette(bright, vivid=name in ("poster", "books", "carpet", "stripes"))
+        if fill is not None:
+            return Material(texture, palette, fill, (0.5, 0.5), glow=glow)
+        tile = float(np.exp(rng.uniform(*np.log(_TILE[name]))))
+        offset = (float(rng.random()), float(rng.random()))
+        turned = name in ("wood", "planks", "stripes") and rng.random() < 0.5
+        return Material(texture, palette, (tile, tile), offset, bool(turned), glow)
+
+    def _palette(self, bright: tuple[float, float], vivid: bool) -> Array:
+        rng = self.rng
+        hue = rng.normal(0.09, 0.06) if rng.random() < 0.5 else rng.random()
+        value = rng.uniform(*bright)
+        first = [hue % 1, rng.beta(1.5, 4), value]
+        second = [(hue + rng.normal(0, 0.08)) % 1, rng.beta(1.5, 4), value * rng.uniform(0.35, 1.3)]
+        third = [rng.random(), rng.beta(2, 3), rng.uniform(0.1, 0.9)]
+        if vivid:
+            second = [rng.random(), rng.beta(2, 2), rng.uniform(0.2, 0.95)]
+        colours = np.array([colorsys.hsv_to_rgb(*colour) for colour in (first, second, third)])
+        return np.clip(colours, 0, 1)
+
+    # -- shapes ----------------------------------------------------------------------------
+
+    def flat(
+        self,
+        centre: Array,
+        right: Array,
+        up: Array,
+        size: tuple[float, float],
+        material: Material,
+        shade: tuple[float, float, float, float] = NO_SHADE,
+        shape: Shape = Shape.QUAD,
+    ) -> None:
+        """A flat shape of `size` = (width, height), seen from the side of `right` x `up`.
+
+        `shade` darkens its left, right, lower and upper edge.
+        """
+        half = np.array([size[0] / 2, size[1] / 2, 0.0])
+        self._add(shape, centre, np.stack([right, up, np.cross(right, up)]), half, material, shade)
+
+    def box(
+        self,
+        centre: Array,
+        size: tuple[float, float, float],
+        rotation: Array,
+        material: Material,
+        top: Material | None = None,
+        front: Material | None = None,
+        grounded: float = 0.0,
+    ) -> None:
+        """A box of `size` = (x, y, z) with its axes in the columns of `rotation`.
+
+        `front` is the face at -y; `grounded` darkens the sides towards the floor.
+        """
+        half = np.array(size) / 2
+        x, y, z = rotation.T
+        centre = np.asarray(centre, dtype=float)
+        shade = (0.0, 0.0, grounded, 0.0)
+        self.flat(centre - y * half[1], x, z, (size[0], size[2]), front or material, shade)
+        self.flat(centre + y * half[1], -x, z, (size[0], size[2]), material, shade)
+        self.flat(centre + x * half[0], y, z, (size[1], size[2]), material, shade)
+        self.flat(centre - x * half[0], -y, z, (size[1], size[2]), material, shade)
+        self.flat(centre + z * half[2], x, y, (size[0], size[1]), top or material)
+        self.flat(centre - z * half[2], x, -y, (size[0], size[1]), material)
+
+    def cylinder(
+        self,
+        base: Array,
+        radius: float,
+        height: float,
+        material: Material,
+        top: Material | None = None,
+    ) -> None:
+        """An upright cylinder standing at `base`, closed by discs."""
+        middle = np.asarray(base) + UP * height / 2
+        half = np.array([radius, radius, height / 2])
+        self._add(Shape.CYLINDER, middle, np.eye(3), half, material, (0.0, 0.0, 0.3, 0.0))
+        x, y, z = np.eye(3)
+        size = (2 * radius, 2 * radius)
+        self.flat(middle + z * height / 2, x, y, size, top or material, shape=Shape.DISC)
+        self.flat(middle - z * height / 2, x, -y, size, top or material, shape=Shape.DISC)
+
+    def ball(self, centre: Array, half: tuple[float, float, float], material: Material) -> None:
+        """An ellipsoid with these half axes."""
+        self._add(Shape.SPHERE, np.asarray(centre), np.eye(3), np.array(half), material, NO_SHADE)
+
+    def obstacle(self, centre: Array, size: tuple[float, float, float], yaw: float = 0.0) -> None:
+        """Keeps cameras out of an upright box."""
+        self.obstacles.append(Obstacle(np.asarray(centre, dtype=float), np.array(size) / 2, yaw))
+
+    def _add(
+        self,
+        shape: Shape,
+        centre: Array,
+        axes: Array,
+        half: Array,
+        material: Material,
+        shade: tuple[float, float, float, float],
+    ) -> None:
+        to_local = axes / np.where(half > 0, half, 1.0)[:, None]
+        row = pack(shape, half, to_local, material, shade)
+        self._records.append((shape, np.asarray(centre, dtype=float), to_local, half, row))
+
+    def primitives(self, device: torch.device | str) -> Primitives:
+        """Everything collected so far."""
+        shape, centre, to_local, half, surface = zip(*self._records, strict=True)
+        return Primitives(
+            torch.tensor([int(each) for each in shape], dtype=torch.int64),
+            torch.from_numpy(np.stack(centre)),
+            torch.from_numpy(np.stack(to_local)),
+            torch.from_numpy(np.stack(half)),
+            torch.from_numpy(np.stack(surface).astype(np.float32)),
+        ).to(device)

@@ -1,0 +1,57 @@
+"""What a real camera adds to a clean picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def disturb(images: Tensor, seed: int) -> Tensor:
+    """Exposure drift, white balance, tone curve, vignetting, blur and noise, drawn once a sequence.
+
+    Args:
+        images: RGB in [0, 1], (T, 3, H, W).
+        seed: the same seed gives the same disturbance on the same kind of device.
+
+    Returns:
+        images of the same shape, in [0, 1].
+    """
+    rng = np.random.default_rng([seed, 4])
+    frames, _, height, width = images.shape
+    gain = np.exp2(rng.normal(0, 0.25) + 0.2 * _drift(rng, frames))
+    balance = np.exp(rng.normal(0, 0.06, 3))
+    gains = images.new_tensor(gain[:, None] * balance)[:, :, None, None]
+    images = (images * gains) ** float(np.exp(rng.normal(0, 0.12)))
+    images = images * _vignette(images, strength=float(rng.uniform(0, 0.35)))
+    if rng.random() < 0.4:
+        images = _blur(images, sigma=float(rng.uniform(0.3, 0.9)) * width / 256)
+    generator = torch.Generator(images.device).manual_seed(seed % 2**63)
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    read, shot = rng.uniform(0, 0.012), rng.uniform(0, 0.0008)
+    return (images + noise * (read**2 + shot * images.clamp(min=0)).sqrt()).clamp(0, 1)
+
+
+def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
+    periods, phases = np.exp(rng.uniform(3, 6, 3)), rng.uniform(0, 2 * np.pi, 3)
+    return np.sin(2 * np.pi * np.arange(frames)[:, None] / periods + phases).mean(axis=1)
+
+
+def _vignette(images: Tensor, strength: float) -> Tensor:
+    height, width = images.shape[-2:]
+    y = torch.linspace(-1, 1, height, device=images.device)[:, None]
+    x = torch.linspace(-1, 1, width, device=images.device)[None]
+    return 1 - strength * (x**2 + y**2) / 2
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    reach = max(1, round(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (steps / max(sigma, 1e-3)) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = functional.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    flat = functional.conv2d(
+        functional.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None]
+    )
+    return flat.view_as(images)

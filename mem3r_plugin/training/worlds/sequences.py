@@ -1,0 +1,131 @@
+"""Ready sequences: a world, a path and a camera drawn from one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.training.worlds.paths import Style, choose_style, sample_path, typical_speed
+from mem3r_plugin.training.worlds.photometry import disturb
+from mem3r_plugin.training.worlds.render import RenderedViews, render
+from mem3r_plugin.training.worlds.scenes import KINDS, Kind, World, WorldConfig, generate_world
+
+HELD_BACK = 1_000_000_000
+"""Seeds from here on are never trained on; training draws its seeds below."""
+_FIELDS_OF_VIEW = (45.0, 90.0)
+"""Smallest and largest horizontal field of view in degrees."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything about a sequence but its pictures."""
+
+    world: World
+    poses: Tensor
+    intrinsics: Intrinsics
+
+
+def sample_sequence(
+    seed: int,
+    frames: int,
+    size: tuple[int, int],
+    kind: Kind | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    style: Style | None = None,
+    photometric: bool = True,
+    supersample: int = 1,
+    config: WorldConfig | None = None,
+) -> RenderedViews:
+    """One sequence; the same arguments give the same sequence.
+
+    Args:
+        seed: training uses seeds below `HELD_BACK`, evaluation those from it on.
+        frames: number of views.
+        size: width and height of the pictures.
+        kind: kind of world; None draws one.
+        device: where to render.
+        style: how the camera is carried; None draws what suits the world.
+        photometric: whether exposure, noise and the like disturb the pictures.
+        supersample: side of the grid of samples averaged for each pixel's colour.
+        config: more about the world; its length is replaced by what the path needs.
+
+    Returns:
+        views whose world is the first camera, so that the first pose is the identity.
+    """
+    return sample_batch(
+        [seed],
+        frames,
+        size,
+        kind,
+        device,
+        style=style,
+        photometric=photometric,
+        supersample=supersample,
+        config=config,
+    )[0]
+
+
+def sample_batch(
+    seeds: list[int],
+    frames: int,
+    size: tuple[int, int],
+    kind: Kind | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    style: Style | None = None,
+    photometric: bool = True,
+    supersample: int = 1,
+    config: WorldConfig | None = None,
+) -> list[RenderedViews]:
+    """`sample_sequence` for several seeds, rendered together, which keeps a GPU busy."""
+    plans = [_plan(seed, frames, size, kind, style, config, device) for seed in seeds]
+    poses = torch.stack([plan.poses for plan in plans]).to(device)
+    images, depth = render(
+        [plan.world.primitives for plan in plans],
+        [plan.world.lighting for plan in plans],
+        plans[0].world.pool,
+        poses,
+        [plan.intrinsics for plan in plans],
+        supersample,
+    )
+    anchored = torch.linalg.inv(poses[:, :1]) @ poses
+    anchored[:, 0] = torch.eye(4, dtype=anchored.dtype, device=anchored.device)
+    return [
+        RenderedViews(
+            disturb(images[index], seed) if photometric else images[index],
+            depth[index],
+            anchored[index],
+            plan.intrinsics,
+        )
+        for index, (seed, plan) in enumerate(zip(seeds, plans, strict=True))
+    ]
+
+
+def _plan(
+    seed: int,
+    frames: int,
+    size: tuple[int, int],
+    kind: Kind | None,
+    style: Style | None,
+    config: WorldConfig | None,
+    device: torch.device | str,
+) -> _Plan:
+    rng = np.random.default_rng([seed, 0])
+    drawn: Kind = KINDS[int(rng.choice(len(KINDS), p=[0.5, 0.15, 0.2, 0.15]))]
+    config = config or WorldConfig()
+    kind = kind or config.kind or drawn
+    style = style or choose_style(kind, seed)
+    way = 1.5 * typical_speed(style) * frames
+    # Long enough to get there; loops short enough to come round again when there are frames enough.
+    length = float(np.clip(way / 2.2, 16, 120)) if kind == "loop" else float(np.clip(way, 25, 1500))
+    world = generate_world(replace(config, kind=kind, length=length), seed, device)
+    angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
+    focal = 0.5 * size[0] / np.tan(angle / 2)
+    return _Plan(
+        world, sample_path(world, frames, seed, style), Intrinsics.centred(float(focal), *size)
+    )
