@@ -137,34 +137,30 @@ class VideoSource(Source):
 
     def _candidates(self) -> Iterator[Frame | SkippedFrame]:
         wanted = _Clock(self.selection)
-        gap = 0
+        end = 0
         with VideoReader(self._path) as video:
-            while not gap or (video.position + 1 < self._frame_count and gap < _LONGEST_GAP):
-                if not video.advance():
-                    gap += 1
-                    continue
-                if gap:
-                    yield _undecodable(video.position - gap, gap)
-                    gap = 0
+            for lost in self._decodable(video):
+                if lost:
+                    yield _lost(end, f", nor the {lost - 1} after it" if lost > 1 else "")
+                end = video.position + 1
                 timestamp = video.timestamp
                 if wanted.is_over(timestamp):
                     return
-                if not wanted.takes(timestamp):
-                    continue
-                name = _video_frame_name(video.position)
-                try:
-                    image = video.image()
-                except FrameSkipped as error:
-                    yield SkippedFrame(video.position, name, str(error))
-                else:
-                    yield Frame(0, name, timestamp, image, None, video.position)
-            end = video.position + 1 - gap
+                if wanted.takes(timestamp):
+                    yield _picture(video, timestamp)
         # Some containers only guess their length; a few frames less are no damage.
         if self._frame_count - end > max(1, 0.02 * self._frame_count):
-            reason = (
-                f"and what follows cannot be decoded: the file announces {self._frame_count} frames"
-            )
-            yield SkippedFrame(end, _video_frame_name(end), reason)
+            yield _lost(end, f", nor any after it; the file announces {self._frame_count} frames")
+
+    def _decodable(self, video: VideoReader) -> Iterator[int]:
+        """Go from one decodable frame to the next; gives how many were lost right before it."""
+        lost = 0
+        while not lost or (video.position + 1 < self._frame_count and lost < _LONGEST_GAP):
+            if video.advance():
+                yield lost
+                lost = 0
+            else:
+                lost += 1
 
 
 class CameraSource(Source):
@@ -256,6 +252,14 @@ def _video_frame_name(position: int) -> str:
     return f"frame_{position:06d}.png"
 
 
-def _undecodable(position: int, count: int) -> SkippedFrame:
-    reason = "cannot be decoded" if count == 1 else f"and {count - 1} more cannot be decoded"
-    return SkippedFrame(position, _video_frame_name(position), reason)
+def _picture(video: VideoReader, timestamp: float) -> Frame | SkippedFrame:
+    try:
+        image = video.image()
+    except FrameSkipped:
+        return _lost(video.position)
+    name = _video_frame_name(video.position)
+    return Frame(0, name, timestamp, image, None, video.position)
+
+
+def _lost(position: int, more: str = "") -> SkippedFrame:
+    return SkippedFrame(position, _video_frame_name(position), f"cannot be decoded{more}")
