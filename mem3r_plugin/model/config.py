@@ -103,6 +103,8 @@ class NetworkConfig:
     """State gate."""
     dpt: DPTConfig = field(default_factory=DPTConfig)
     """Dense heads."""
+    picture_size: int = 512
+    """Long side in pixels of the pictures it was trained on, and the default of the front end."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can be built from.

@@ -53,8 +53,12 @@ def output_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {error.filename or folder}: {reason}; the frames already in {folder} "
-            "are kept, make room and continue with --resume"
-        ) from error
+        place = error.filename or folder
+        if error.errno in _FULL:
+            message = (
+                f"the disk is full, cannot write {place}; the frames already in {folder} are kept: "
+                "make room and continue with --resume"
+            )
+        else:
+            message = f"cannot write {place}: {error.strerror or error}"
+        raise OutputError(message) from error

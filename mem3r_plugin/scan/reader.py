@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ class Scan:
     def network_camera(self) -> Intrinsics:
         """The shared camera at network size, that of the depth maps."""
         return self.transform.intrinsics(self.camera)
+
+    def frame_camera(self, index: int) -> Intrinsics:
+        """The camera that frame `index` suggests by itself, in original pixels.
+
+        For sources whose focal length changes; `camera` is steadier where it does not.
+        """
+        width, height = self.transform.target_size
+        own = Intrinsics.centred(self.frames[index].focal, width, height)
+        focal = self.transform.inverse.intrinsics(own).fx
+        return replace(self.camera, fx=focal, fy=focal)
 
     @property
     def transform(self) -> ImageTransform:

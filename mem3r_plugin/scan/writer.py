@@ -102,6 +102,7 @@ class ScanSink:
 
         Raises:
             OutputError: it could not be written; the frames before it stay valid.
+            ScanError: its picture differs in size from the frames before it.
         """
         if self._lines is None:
             raise ValueError("write to a ScanSink that is not open")
@@ -222,6 +223,11 @@ class ScanSink:
 
     def _geometry(self, estimate: FrameEstimate) -> ScanGeometry:
         known = self.header.geometry
+        if known is not None and known.transform != estimate.transform:
+            raise ScanError(
+                f"{estimate.frame.name} differs in size from the frames already in {self.path}: "
+                "a scan has one camera"
+            )
         return ScanGeometry(
             depth_unit=known.depth_unit if known else choose_depth_unit(estimate.depth),
             camera=estimate.original_intrinsics,

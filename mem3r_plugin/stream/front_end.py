@@ -1,0 +1,354 @@
+"""The front end: pictures in, poses and depth out, one frame at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError
+from mem3r_plugin.geometry.pose import (
+    ResetChain,
+    invert_pose,
+    pose_matrix,
+    rotation_from_quaternion,
+)
+from mem3r_plugin.model import (
+    FrameOutput,
+    ReconstructionNetwork,
+    RecurrentState,
+    UpdateRule,
+    load_rule,
+)
+from mem3r_plugin.model.weights import load_network
+from mem3r_plugin.stream.arrays import to_rgb8
+from mem3r_plugin.stream.estimate import Frame, FrameEstimate
+from mem3r_plugin.stream.masks import MaskFolder
+from mem3r_plugin.stream.prefetch import prefetch
+from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
+from mem3r_plugin.stream.shared_camera import GivenCamera, SharedCamera
+from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
+
+Precision = Literal["float32", "bfloat16"]
+"""Arithmetic of the network; `bfloat16` is torch's autocast, outputs are float32 either way."""
+
+MAX_REJECTED = 8
+"""Frames in a row for which the network may give no finite answer before the stream stops."""
+
+_log = logging.getLogger(__name__)
+
+
+class FrontEnd:
+    """Turns a stream of pictures into poses and depth, in memory that does not grow.
+
+    World is the first camera: predicted poses are taken relative to the one predicted for the first
+    frame, whose own pose is therefore exactly the identity. Periodic resets keep it that way:
+    after every `reset_interval` frames the state starts anew and the same frame is fed
+    again, only to learn where the new state's world lies; its first prediction stands.
+
+    Args:
+        network: The network, on its device.
+        rule: How the state is updated.
+        preprocessor: From pictures to the network's size.
+        camera: Gathers, or knows, the shared camera.
+        masks: What of each picture to leave out of depth and camera.
+        precision: Arithmetic of the network.
+        reset_interval: Frames after which the state is reset; never by default.
+    """
+
+    def __init__(
+        self,
+        network: ReconstructionNetwork,
+        rule: UpdateRule,
+        preprocessor: Preprocessor,
+        *,
+        camera: SharedCamera | GivenCamera | None = None,
+        masks: MaskFolder | None = None,
+        precision: Precision = "float32",
+        reset_interval: int | None = None,
+    ) -> None:
+        if reset_interval is not None and reset_interval < 1:
+            raise ConfigError(f"reset_interval is {reset_interval}, it must be at least 1")
+        self.network = network
+        self._rule = rule
+        self._preprocessor = preprocessor
+        self._camera = camera or SharedCamera()
+        self._masks = masks
+        self._precision = precision
+        self._reset_interval = reset_interval
+        self._device = next(network.parameters()).device
+        with torch.inference_mode():
+            self._state = network.initial_state()
+        self._world_from_chunk = ResetChain()
+        self._chunk_from_network: NDArray[np.float64] | None = None
+        self._frames = 0
+        self._since_reset = 0
+        self._rejected = 0
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = "mem3r-tiny",
+        *,
+        weights: str | None = None,
+        update: str = "ttt3r",
+        size: int | None = None,
+        device: str | None = None,
+        precision: Precision = "float32",
+        intrinsics: str | tuple[float, ...] | None = None,
+        masks: Path | None = None,
+        reset_interval: int | None = None,
+    ) -> FrontEnd:
+        """A front end with trained weights.
+
+        Args:
+            model: Name of a preset, or a YAML file.
+            weights: Bundled name, file or Hugging Face repository; by default those named like the model.
+            update: Name of the update rule: `plain`, `ttt3r`, `ttsa3r` or a plug-in's.
+            size: Long side of the network's pictures; by default what the model was trained on.
+            device: Where the network runs; by default a GPU if there is one.
+            precision: Arithmetic of the network.
+            intrinsics: The camera if it is known: `f` or `fx,fy,cx,cy` in original pixels.
+            masks: Folder of masks; black is left out.
+            reset_interval: Frames after which the state is reset; never by default.
+
+        Raises:
+            ConfigError: a name or value makes no sense.
+            WeightsError: the weights are missing or do not fit.
+        """
+        rule = load_rule(update)
+        camera = given_camera(intrinsics)
+        mask_folder = None if masks is None else MaskFolder(masks)
+        network = load_network(model, weights, device=pick_device(device))
+        return cls(
+            network,
+            rule,
+            Preprocessor(size or network.config.picture_size),
+            camera=camera,
+            masks=mask_folder,
+            precision=precision,
+            reset_interval=reset_interval,
+        )
+
+    @property
+    def camera_origin(self) -> str:
+        """`estimated` or `given`."""
+        return self._camera.origin
+
+    def stream(
+        self,
+        source: str | Path | int | Source | Iterable[NDArray[Any]],
+        *,
+        start_index: int = 0,
+        on_skip: Callable[[SkippedFrame], None] | None = None,
+    ) -> Iterator[FrameEstimate]:
+        """Estimates of all usable frames of a source, in order; the next pictures are read ahead.
+
+        Args:
+            source: Whatever `open_source` takes.
+            start_index: Number of the first frame to read, after `load_state`.
+            on_skip: Told of every frame that cannot be used; by default it is logged.
+
+        Raises:
+            SourceError: the source cannot be read.
+            Mem3RError: the network gives no finite answer any more.
+        """
+        tell = on_skip or _log_skip
+        with closing(prefetch(open_source(source).frames(start_index))) as items:
+            for item in items:
+                if isinstance(item, SkippedFrame):
+                    tell(item)
+                    continue
+                try:
+                    estimate = self.step(item)
+                except FrameSkipped as error:
+                    tell(SkippedFrame(item.position, item.name, str(error)))
+                else:
+                    yield estimate
+
+    @torch.inference_mode()
+    def step(self, image: Frame | NDArray[Any]) -> FrameEstimate:
+        """The estimate of the next frame.
+
+        Args:
+            image: A frame of a source, or an upright picture: RGB (height, width, 3) or grey
+                (height, width), uint8 or floats in [0, 1].
+
+        Raises:
+            FrameSkipped: the network's answer was not finite; nothing was learnt from the frame.
+            Mem3RError: that happened `MAX_REJECTED` times in a row.
+        """
+        frame = image if isinstance(image, Frame) else self._next_frame(image)
+        picture, transform = self._preprocessor(frame.image)
+        keep = None if self._masks is None else self._masks.keep(frame, transform)
+        pixels = to_network_input(picture)[None].to(self._device)
+        tokens = self._encode(pixels)
+        size = (pixels.shape[2], pixels.shape[3])
+        seen, state = self._recur(self._state, tokens, size)
+        if seen is None:
+            self._reject(frame)
+        self._rejected = 0
+        self._frames += 1
+        self._state = state
+        camera_to_world = self._place(seen, tokens, size)
+        usable = seen.usable if keep is None else seen.usable & keep
+        own_camera = self._camera.observe(
+            seen.points, np.where(usable, seen.confidence, 0), transform
+        )
+        return FrameEstimate(
+            frame=frame,
+            camera_to_world=camera_to_world,
+            depth=np.where(usable, seen.points[..., 2], np.float32(0)),
+            confidence=np.where(usable, seen.confidence, np.float32(1)),
+            intrinsics=self._camera.intrinsics(transform),
+            transform=transform,
+            focal=own_camera.fx,
+        )
+
+    # -- saving ----------------------------------------------------------------------------
+
+    def save_state(self) -> dict[str, Tensor]:
+        """Everything remembered from the frames so far, as CPU tensors fit for safetensors."""
+        anchor = self._chunk_from_network
+        counters = [self._frames, self._since_reset, self._rejected, int(anchor is not None)]
+        tensors = {
+            "counters": torch.tensor(counters),
+            "chain.base": torch.tensor(self._world_from_chunk.base),
+            "chain.anchor": torch.tensor(np.eye(4) if anchor is None else anchor),
+        }
+        for name, array in self._camera.to_tensors().items():
+            tensors[f"camera.{name}"] = torch.tensor(array)
+        for name, tensor in self._state.to_tensors().items():
+            tensors[f"recurrent.{name}"] = tensor.detach().cpu().contiguous().clone()
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `save_state` of a front end with the same settings gave, exactly."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self._state = RecurrentState.from_tensors(part("recurrent.")).to(self._device)
+        if isinstance(self._camera, SharedCamera):
+            arrays = {name: tensor.numpy() for name, tensor in part("camera.").items()}
+            self._camera = SharedCamera.from_tensors(arrays)
+        self._frames, self._since_reset, self._rejected, anchored = tensors["counters"].tolist()
+        self._world_from_chunk = ResetChain(tensors["chain.base"].numpy().copy())
+        anchor = tensors["chain.anchor"].numpy().copy()
+        self._chunk_from_network = anchor if anchored else None
+
+    # -- parts of a step -------------------------------------------------------------------
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        with self._arithmetic():
+            return self.network.encode(pixels)
+
+    def _recur(
+        self, state: RecurrentState, tokens: Tensor, size: tuple[int, int]
+    ) -> tuple[_Seen | None, RecurrentState]:
+        """One pass through the network; None where its answer or the new state is not finite."""
+        with self._arithmetic():
+            output, after = self.network.step(state, tokens, size, rule=self._rule)
+        seen = _Seen.of(output)
+        remembered = [t for t in after.to_tensors().values() if t.is_floating_point()]
+        finite = seen is not None and all(bool(t.isfinite().all()) for t in remembered)
+        return (seen if finite else None), after
+
+    def _place(self, seen: _Seen, tokens: Tensor, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The frame's pose in the scan's world; resets the state when that is due."""
+        if self._chunk_from_network is None:
+            self._chunk_from_network = invert_pose(seen.pose)
+            local = np.eye(4)
+        else:
+            local = self._chunk_from_network @ seen.pose
+        self._since_reset += 1
+        if self._reset_interval is None or self._since_reset < self._reset_interval:
+            return self._world_from_chunk.place(local)
+        again, state = self._recur(self.network.initial_state(), tokens, size)
+        if again is None:  # the old state still works: try again with the next frame
+            return self._world_from_chunk.place(local)
+        self._state, self._since_reset = state, 0
+        self._chunk_from_network = invert_pose(again.pose)
+        return self._world_from_chunk.place(local, reset_after=True)
+
+    def _reject(self, frame: Frame) -> NoReturn:
+        self._rejected += 1
+        if self._rejected < MAX_REJECTED:
+            raise FrameSkipped("makes the network's answer infinite or NaN")
+        raise Mem3RError(
+            f"the network gave no finite answer for {MAX_REJECTED} frames in a row, up to {frame.name}: "
+            "check the weights, or run with float32 precision or a reset interval"
+        )
+
+    def _next_frame(self, image: NDArray[Any]) -> Frame:
+        name = f"frame_{self._frames:06d}.png"
+        rgb = to_rgb8(image, name)
+        return Frame(self._frames, name, float(self._frames), rgb, position=self._frames)
+
+    def _arithmetic(self) -> torch.autocast:
+        half = self._precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=half)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The network's answer for one frame, brought to NumPy."""
+
+    pose: NDArray[np.float64]
+    """Camera to the network's world, shape (4, 4)."""
+    points: NDArray[np.float32]
+    """Points in the camera's frame, shape (h, w, 3)."""
+    confidence: NDArray[np.float32]
+    """Shape (h, w)."""
+    usable: NDArray[np.bool_]
+    """Where point and confidence are finite and the point lies before the camera, shape (h, w)."""
+
+    @classmethod
+    def of(cls, output: FrameOutput) -> _Seen | None:
+        """The answer; None where the pose, or every point, is not finite."""
+        assert output.points_self is not None
+        assert output.confidence_self is not None
+        pose = output.pose[0].double().cpu().numpy()
+        points = output.points_self[0].float().cpu().numpy()
+        confidence = output.confidence_self[0].float().cpu().numpy()
+        finite = np.isfinite(points).all(axis=-1) & np.isfinite(confidence)
+        if not np.isfinite(pose).all() or not pose[3:].any() or not finite.any():
+            return None
+        matrix = pose_matrix(rotation_from_quaternion(pose[3:]), pose[:3])
+        return cls(matrix, points, confidence, finite & (points[..., 2] > 0))
+
+
+def given_camera(intrinsics: str | tuple[float, ...] | None) -> GivenCamera | None:
+    """The camera the user knows, as text or numbers; None where it is to be estimated."""
+    if intrinsics is None:
+        return None
+    return GivenCamera.parse(intrinsics) if isinstance(intrinsics, str) else GivenCamera(intrinsics)
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device called `name`; by default a GPU if there is one.
+
+    Raises:
+        ConfigError: torch does not know it, or cannot use it here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{name}' cannot be used: {reason}") from error
+    return device
+
+
+def _log_skip(skipped: SkippedFrame) -> None:
+    _log.warning("skipped %s: it %s", skipped.name, skipped.reason)

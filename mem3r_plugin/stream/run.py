@@ -1,0 +1,259 @@
+"""The whole way from a source to a scan on disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mem3r_plugin.configuration import load_preset
+from mem3r_plugin.errors import ConfigError, ScanError, SourceError
+from mem3r_plugin.model import NetworkConfig
+from mem3r_plugin.model.weights import weights_digest
+from mem3r_plugin.scan import Scan, ScanSink
+from mem3r_plugin.scan.format import HEADER, STATE, ScanHeader
+from mem3r_plugin.scan.reader import read_header
+from mem3r_plugin.stream.checkpoint import Checkpoint
+from mem3r_plugin.stream.front_end import FrontEnd, Precision, given_camera, pick_device
+from mem3r_plugin.stream.progress import RunProgress
+from mem3r_plugin.stream.sink import Sink
+from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run of the front end from a source to a scan."""
+
+    source: str
+    """Video file, image folder, glob such as 'walk/*.jpg', or camera index."""
+    output: Path
+    """Folder of the scan that is written."""
+    model: str = "mem3r-tiny"
+    """Name of a preset, or a YAML file."""
+    weights: str | None = None
+    """Bundled name, file or Hugging Face repository; by default those named like the model."""
+    update: str = "ttt3r"
+    """How the state is updated: plain, ttt3r, ttsa3r, or the name of a plug-in."""
+    size: int | None = None
+    """Long side of the network's pictures; by default what the model was trained on."""
+    stride: int = 1
+    """Take every stride-th frame."""
+    max_frames: int | None = None
+    """Stop after this many usable frames."""
+    start: float | None = None
+    """First second of a video to use."""
+    end: float | None = None
+    """Second of a video to stop before."""
+    fps: float | None = None
+    """Thin a video to about this many frames a second, in place of a stride."""
+    intrinsics: str | None = None
+    """The camera if it is known: f, or fx,fy,cx,cy, in original pixels."""
+    masks: Path | None = None
+    """Folder of masks named like the frames; black is left out."""
+    device: str | None = None
+    """Where the network runs; by default a GPU if there is one."""
+    precision: Precision = "float32"
+    """Arithmetic of the network; bfloat16 is faster on recent hardware."""
+    reset_interval: int | None = None
+    """Start the state anew after this many frames; never by default."""
+    checkpoint_every: int = 50
+    """Save the state after this many frames, for --resume."""
+    resume: bool = False
+    """Continue the scan in the output folder where its last checkpoint left it."""
+    overwrite: bool = False
+    """Replace a scan that already lies in the output folder."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: a value makes no sense.
+        """
+        if self.checkpoint_every < 1:
+            raise ConfigError(f"checkpoint_every is {self.checkpoint_every}, it must be at least 1")
+        if self.resume and self.overwrite:
+            raise ConfigError("resume continues a scan, overwrite replaces it: give one of them")
+
+
+def run(
+    config: RunConfig,
+    *,
+    source: Source | Iterable[NDArray[Any]] | None = None,
+    sinks: Sequence[Sink] = (),
+    silent: bool = False,
+) -> Scan:
+    """Take a source through the front end and leave a scan.
+
+    An interrupted run, even one that was killed, is continued with `resume`: the scan then gets the
+    same bytes as if it had never stopped, on the same machine. A scan that is complete already is
+    returned as it is.
+
+    Args:
+        config: What to do.
+        source: An opened source, or an iterable of arrays, in place of `config.source`.
+        sinks: Where estimates go beside the scan; on resuming they get the frames from the last
+            checkpoint on.
+        silent: No progress bar and no notes on stderr.
+
+    Raises:
+        SourceError: the source cannot be read, or no frame of it can be used.
+        ScanError: the scan to resume is damaged, or was made with other settings.
+        OutputError: the scan cannot be written; the frames already in it stay valid.
+        Mem3RError: anything else the user can mend; see `mem3r_plugin.errors`.
+        KeyboardInterrupt: passed on once the sinks are closed.
+    """
+    opened = open_source(
+        config.source if source is None else source,
+        stride=config.stride,
+        max_frames=config.max_frames,
+        start=config.start,
+        end=config.end,
+        fps=config.fps,
+    )
+    header = _header(config, opened)
+    checkpoint = None
+    if config.resume and (config.output / HEADER).exists():
+        recorded = read_header(config.output)
+        _require_same(config.output, recorded, header)
+        if recorded.complete:
+            return _finished(config.output, silent)
+        if not opened.restartable:
+            raise SourceError(
+                f"{config.output} cannot be resumed, its source cannot be read again; "
+                "choose another --output"
+            )
+        checkpoint = Checkpoint.load(config.output)
+        if checkpoint is not None:
+            header = recorded
+    front_end = FrontEnd.from_pretrained(
+        config.model,
+        weights=config.weights,
+        update=config.update,
+        size=config.size,
+        device=config.device,
+        precision=config.precision,
+        intrinsics=config.intrinsics,
+        masks=config.masks,
+        reset_interval=config.reset_interval,
+    )
+    if checkpoint is not None:
+        front_end.load_state(checkpoint.tensors)
+    scan = ScanSink(
+        config.output,
+        header,
+        copy_images=opened.kind not in ("images", "video"),
+        overwrite=config.overwrite or config.resume,
+        resume_from=None if checkpoint is None else checkpoint.mark,
+    )
+    done = 0 if checkpoint is None else checkpoint.mark.frames
+    with RunProgress(opened.expected_frames, done, silent) as progress:
+        if checkpoint is not None:
+            progress.note(f"resuming {config.output} after {done} frames")
+        try:
+            start_index = 0 if checkpoint is None else checkpoint.next_frame
+            _pump(front_end, opened, start_index, scan, sinks, config.checkpoint_every, progress)
+        except KeyboardInterrupt:
+            advice = ", continue with --resume" if opened.restartable else ""
+            progress.note(f"stopped; {config.output} holds {scan.mark.frames} frames{advice}")
+            raise
+    return Scan.open(config.output)
+
+
+def _pump(
+    front_end: FrontEnd,
+    source: Source,
+    start_index: int,
+    scan: ScanSink,
+    sinks: Sequence[Sink],
+    checkpoint_every: int,
+    progress: RunProgress,
+) -> None:
+    """Feed every estimate to every sink; whatever happens, all that were opened are closed."""
+
+    def skip(skipped: SkippedFrame) -> None:
+        scan.skip(skipped)
+        progress.note(f"skipped {skipped.name}: it {skipped.reason}")
+
+    with ExitStack() as stack:
+        for sink in (scan, *sinks):
+            sink.open()
+            stack.push(_closer(sink))
+        for estimate in front_end.stream(source, start_index=start_index, on_skip=skip):
+            for sink in (scan, *sinks):
+                sink.write(estimate)
+            progress.advance()
+            if scan.mark.frames % checkpoint_every == 0:
+                scan.sync()
+                if source.restartable:
+                    state = front_end.save_state()
+                    Checkpoint(estimate.frame.index + 1, scan.mark, state).save(scan.path)
+        if scan.mark.frames == 0:
+            first = scan.header.skipped[0]
+            raise SourceError(f"no frame could be used: {first['name']} {first['reason']}")
+
+
+def _closer(sink: Sink) -> Callable[..., None]:
+    """An exit callback that closes the sink, as complete unless an exception is on its way."""
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:
+        sink.close(complete=kind is None)
+
+    return close
+
+
+def _header(config: RunConfig, source: Source) -> ScanHeader:
+    """The record of a run before its first frame: all that decides its result."""
+    camera = given_camera(config.intrinsics)
+    network = load_preset("model", config.model, NetworkConfig())
+    weights = weights_digest(config.weights or network.name)
+    return ScanHeader(
+        model={"name": network.name, "weights_sha256": weights},
+        settings={
+            "update": config.update,
+            "size": config.size or network.picture_size,
+            **asdict(source.selection),
+            "intrinsics": config.intrinsics,
+            "masks": None if config.masks is None else str(config.masks.absolute()),
+            "device": pick_device(config.device).type,
+            "precision": config.precision,
+            "reset_interval": config.reset_interval,
+        },
+        source=source.describe(),
+        camera_origin="estimated" if camera is None else camera.origin,
+    )
+
+
+def _require_same(path: Path, recorded: ScanHeader, wanted: ScanHeader) -> None:
+    """Refuse to continue a scan with other settings than it was begun with.
+
+    Raises:
+        ScanError: names what differs.
+    """
+    differences = [
+        f"{name} was {old.get(name)!r} and is now {new.get(name)!r}"
+        for old, new in (
+            (recorded.model, wanted.model),
+            (recorded.source, wanted.source),
+            (recorded.settings, wanted.settings),
+        )
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if differences:
+        raise ScanError(
+            f"{path} cannot be resumed, it was begun with other settings: {'; '.join(differences)}"
+        )
+
+
+def _finished(path: Path, silent: bool) -> Scan:
+    """The scan that was complete already; a kill may have left its resume state behind."""
+    shutil.rmtree(path / STATE, ignore_errors=True)
+    scan = Scan.open(path)
+    with RunProgress(None, silent=silent) as progress:
+        progress.note(f"{path} is complete already, with {len(scan)} frames")
+    return scan
