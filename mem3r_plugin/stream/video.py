@@ -141,7 +141,8 @@ class VideoSource(Source):
         with VideoReader(self._path) as video:
             for lost in self._decodable(video):
                 if lost:
-                    yield _lost(end, f", nor the {lost - 1} after it" if lost > 1 else "")
+                    after = f", nor the {lost - 1} after it" if lost > 1 else ""
+                    yield _skipped(end, f"cannot be decoded{after}")
                 end = video.position + 1
                 timestamp = video.timestamp
                 if wanted.is_over(timestamp):
@@ -150,7 +151,8 @@ class VideoSource(Source):
                     yield _picture(video, timestamp)
         # Some containers only guess their length; a few frames less are no damage.
         if self._frame_count - end > max(1, 0.02 * self._frame_count):
-            yield _lost(end, f", nor any after it; the file announces {self._frame_count} frames")
+            read = f"the file announces {self._frame_count} frames, {end} could be read"
+            yield _skipped(end, f"is missing: {read}")
 
     def _decodable(self, video: VideoReader) -> Iterator[int]:
         """Go from one decodable frame to the next; gives how many were lost right before it."""
@@ -256,10 +258,10 @@ def _picture(video: VideoReader, timestamp: float) -> Frame | SkippedFrame:
     try:
         image = video.image()
     except FrameSkipped:
-        return _lost(video.position)
+        return _skipped(video.position, "cannot be decoded")
     name = _video_frame_name(video.position)
     return Frame(0, name, timestamp, image, None, video.position)
 
 
-def _lost(position: int, more: str = "") -> SkippedFrame:
-    return SkippedFrame(position, _video_frame_name(position), f"cannot be decoded{more}")
+def _skipped(position: int, reason: str) -> SkippedFrame:
+    return SkippedFrame(position, _video_frame_name(position), reason)

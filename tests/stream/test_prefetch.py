@@ -44,14 +44,14 @@ def test_it_reads_ahead_but_no_further_than_its_depth() -> None:
         time.sleep(0.01)
     time.sleep(0.05)
     assert source.read == 4
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
 
 
 def test_reading_happens_in_another_thread() -> None:
     source = Counting(fails_at=None)
     ahead = prefetch(source.items())
     next(ahead)
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
     assert all(name.startswith("mem3r-prefetch") for name in source.threads)
 
 
@@ -70,6 +70,6 @@ def test_stopping_early_ends_the_thread_and_closes_the_source() -> None:
     before = threading.active_count()
     ahead = prefetch(source.items())
     assert next(ahead) == 0
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
     assert source.closed.is_set()
     assert threading.active_count() == before
