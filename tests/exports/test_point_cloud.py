@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mem3r_plugin.exports import PointCloudConfig, colour_points, confident_points
+from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.scan import Scan
+from tests.room_scan import distance_to_walls, make_room_scan, room_colours
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Scan:
+    return make_room_scan(tmp_path_factory.mktemp("room"), size=(180, 180))
+
+
+def test_points_lie_where_their_frame_saw_them(room: Scan) -> None:
+    cloud = confident_points(room)
+    assert distance_to_walls(cloud.positions).max() < 2e-3
+    for index, frame in enumerate(room.frames):
+        rows = cloud.frames == index
+        world_to_camera = invert_pose(frame.camera_to_world)
+        seen = room.camera.project(transform_points(world_to_camera, cloud.positions[rows]))
+        np.testing.assert_allclose(seen, cloud.pixels[rows], atol=1e-9)
+
+
+def test_colours_are_those_of_the_pictures(room: Scan) -> None:
+    cloud = confident_points(room)
+    painted = room_colours(cloud.positions).astype(int)
+    assert np.abs(painted - colour_points(room, cloud)).mean() < 3
+
+
+@pytest.mark.parametrize("discard", [0.0, 0.3, 0.9])
+def test_the_least_confident_pixels_are_discarded(room: Scan, discard: float) -> None:
+    config = PointCloudConfig(discard=discard, pixel_stride=1, voxel_size=1e-6)
+    cloud = confident_points(room, config)
+    pixels = sum(int((room.depth(i) > 0).sum()) for i in range(len(room)))
+    kept = len(cloud) / pixels
+    ties = 0.06  # confidence is stored in 255 steps
+    assert 1 - discard - 0.01 <= kept <= 1 - discard + ties
+    for index in range(len(room)):
+        columns, rows = np.floor(room.transform.pixels(cloud.pixels[cloud.frames == index])).T
+        confidence = room.confidence(index)[rows.astype(int), columns.astype(int)]
+        assert (confidence >= cloud.min_confidence).all()
+
+
+def test_voxels_hold_one_point_each(room: Scan) -> None:
+    cloud = confident_points(room, PointCloudConfig(voxel_size=0.03))
+    voxels = np.floor(cloud.positions / cloud.voxel_size)
+    assert len(np.unique(voxels, axis=0)) == len(cloud)
+
+
+def test_voxels_grow_until_the_cloud_is_small_enough(room: Scan) -> None:
+    fine = confident_points(room)
+    coarse = confident_points(room, PointCloudConfig(max_points=200))
+    assert coarse.voxel_size > fine.voxel_size
+    assert 50 < len(coarse) <= 200
+
+
+def test_any_first_part_is_a_fair_sample(room: Scan) -> None:
+    cloud = confident_points(room)
+    some = cloud.positions[: len(cloud) // 10].mean(axis=0)
+    np.testing.assert_allclose(some, cloud.positions.mean(axis=0), atol=0.15)
+
+
+def test_keyframes_are_spread_over_the_scan(room: Scan) -> None:
+    cloud = confident_points(room, PointCloudConfig(keyframes=3))
+    assert set(np.unique(cloud.frames)) == {0, 2, 5}
+
+
+def test_the_cloud_is_reproducible(room: Scan) -> None:
+    first, second = confident_points(room), confident_points(room)
+    np.testing.assert_array_equal(first.positions, second.positions)
