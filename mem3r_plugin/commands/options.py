@@ -26,5 +26,6 @@ def parse_options(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.PositionalMetavarFromFieldName,
             tyro.conf.FlagCreatePairsOff,
+            tyro.conf.DisallowNone,
         ),
     )

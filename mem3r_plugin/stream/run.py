@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from numpy.typing import NDArray
 
 from mem3r_plugin.configuration import load_preset
@@ -29,7 +30,7 @@ from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
 class RunConfig:
     """A run of the front end from a source to a scan."""
 
-    source: str
+    source: tyro.conf.Positional[str]
     """Video file, image folder, glob such as 'walk/*.jpg', or camera index."""
     output: Path
     """Folder of the scan that is written."""
