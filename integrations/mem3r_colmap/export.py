@@ -26,8 +26,9 @@ class ColmapExportConfig:
     """A picture sees a point where its own depth differs by at most this share of the point's."""
     min_track_length: int = 2
     """Points seen in fewer pictures are left out."""
-    max_observations: int = 2_000_000
-    """Observations kept over all pictures; each picture has an equal share."""
+    max_observations: int = 4_000_000
+    """Observations kept over all pictures; each picture has an equal share. In a long scan of a small
+    place, where every point is seen often, this limits the number of points."""
     text: bool = False
     """Write the model as text instead of binary."""
     overwrite: bool = False

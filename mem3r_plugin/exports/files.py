@@ -45,6 +45,7 @@ def new_folder(output: Path, overwrite: bool, marker: str) -> Iterator[Path]:
     Raises:
         OutputError: something is in the way, or an `OSError` stopped the writing.
     """
+    output = output.resolve()
     _refuse_to_destroy(output, overwrite, marker)
     with export_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from mem3r_plugin.scan import Scan
 
 _VIEWS = (
     ("from above", 0, 2, "x, right", "z, forward"),
-    ("from the left", 2, 1, "z, forward", "y, down"),
+    ("from the right", 2, 1, "z, forward", "y, down"),
 )
 
 
