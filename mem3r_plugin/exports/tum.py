@@ -31,11 +31,23 @@ def export_tum(scan: Scan, file: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    timestamps = np.array([frame.timestamp for frame in scan.frames])
+    poses = [frame.camera_to_world for frame in scan.frames]
+    write_tum(file, timestamps, np.array(poses).reshape(-1, 4, 4))
+
+
+def write_tum(
+    file: Path, timestamps: NDArray[np.float64], camera_to_world: NDArray[np.float64]
+) -> None:
+    """Write timestamps (N,) and `camera_to_world` poses (N, 4, 4) as a trajectory file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     lines = ["# timestamp tx ty tz qx qy qz qw"]
-    for frame in scan.frames:
-        quaternion = quaternion_from_rotation(frame.camera_to_world[:3, :3])[_XYZW]
-        pose = [*frame.camera_to_world[:3, 3], *quaternion]
-        lines.append(f"{frame.timestamp:.6f} " + " ".join(f"{value + 0.0:.12g}" for value in pose))
+    for timestamp, pose in zip(timestamps, camera_to_world, strict=True):
+        values = [*pose[:3, 3], *quaternion_from_rotation(pose[:3, :3])[_XYZW]]
+        lines.append(f"{timestamp:.6f} " + " ".join(f"{value + 0.0:.12g}" for value in values))
     write_file(file, ("\n".join(lines) + "\n").encode())
 
 

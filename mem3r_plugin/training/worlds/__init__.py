@@ -7,6 +7,7 @@ Seeds from `HELD_BACK` (1,000,000,000) on are for evaluation only; training neve
 
 from mem3r_plugin.training.worlds.paths import STYLES, Style, sample_path
 from mem3r_plugin.training.worlds.photometry import disturb
+from mem3r_plugin.training.worlds.recording import write_sequence
 from mem3r_plugin.training.worlds.render import RenderedViews
 from mem3r_plugin.training.worlds.scenes import KINDS, Kind, World, WorldConfig, generate_world
 from mem3r_plugin.training.worlds.sequences import HELD_BACK, sample_batch, sample_sequence
@@ -25,4 +26,5 @@ __all__ = [
     "sample_batch",
     "sample_path",
     "sample_sequence",
+    "write_sequence",
 ]

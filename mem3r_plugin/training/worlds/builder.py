@@ -10,13 +10,28 @@ import torch
 from numpy.typing import NDArray
 
 from mem3r_plugin.training.worlds.primitives import Primitives, Shape
-from mem3r_plugin.training.worlds.surfaces import NO_SHADE, Material, pack
+from mem3r_plugin.training.worlds.surfaces import Material, pack
 from mem3r_plugin.training.worlds.textures import TexturePool
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
 
+Shade = tuple[float, float, float, float]
+
 UP = np.array([0.0, 0.0, 1.0])
+NO_SHADE: Shade = (0.0, 0.0, 0.0, 0.0)
+_FACES = np.array(
+    [
+        [[1, 0, 0], [0, 0, 1], [0, -1, 0]],
+        [[-1, 0, 0], [0, 0, 1], [0, 1, 0]],
+        [[0, 1, 0], [0, 0, 1], [1, 0, 0]],
+        [[0, -1, 0], [0, 0, 1], [-1, 0, 0]],
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
+    ],
+    dtype=float,
+)
+"""Right, up and outward direction of each face of a box, in the box's own axes: -y, y, x, -x, z, -z."""
 _TILE = {
     "plain": (1.0, 3.0),
     "plaster": (1.2, 3.0),
@@ -71,7 +86,7 @@ class Builder:
     """How often a photograph replaces a pattern, where the pool has any."""
     obstacles: list[Obstacle] = field(default_factory=list)
     """What cameras keep clear of."""
-    _records: list[tuple[Shape, Array, Array, Array, Array]] = field(default_factory=list)
+    _records: list[tuple[Shape, Array, Array, Array, Material, Shade]] = field(default_factory=list)
 
     def material(
         self,
@@ -86,9 +101,9 @@ class Builder:
         """
         rng = self.rng
         name = str(rng.choice(names))
-        if fill is None and "photo" in self.pool.names and rng.random() < self.photo_share:
+        if fill is None and "photo" in self.pool.indices and rng.random() < self.photo_share:
             name = "photo"
-        texture = int(rng.choice(self.pool.indices(name)))
+        texture = int(rng.choice(self.pool.indices[name]))
         if name == "photo":
             palette = np.eye(3) * rng.uniform(0.8, 1.1)
         else:
@@ -121,7 +136,7 @@ class Builder:
         up: Array,
         size: tuple[float, float],
         material: Material,
-        shade: tuple[float, float, float, float] = NO_SHADE,
+        shade: Shade = NO_SHADE,
         shape: Shape = Shape.QUAD,
     ) -> None:
         """A flat shape of `size` = (width, height), seen from the side of `right` x `up`.
@@ -145,16 +160,15 @@ class Builder:
 
         `front` is the face at -y; `grounded` darkens the sides towards the floor.
         """
-        half = np.array(size) / 2
-        x, y, z = rotation.T
-        centre = np.asarray(centre, dtype=float)
-        shade = (0.0, 0.0, grounded, 0.0)
-        self.flat(centre - y * half[1], x, z, (size[0], size[2]), front or material, shade)
-        self.flat(centre + y * half[1], -x, z, (size[0], size[2]), material, shade)
-        self.flat(centre + x * half[0], y, z, (size[1], size[2]), material, shade)
-        self.flat(centre - x * half[0], -y, z, (size[1], size[2]), material, shade)
-        self.flat(centre + z * half[2], x, y, (size[0], size[1]), top or material)
-        self.flat(centre - z * half[2], x, -y, (size[0], size[1]), material)
+        axes = _FACES @ rotation.T
+        half = np.abs(_FACES) @ np.array(size) / 2
+        centres = centre + half[:, 2:] * axes[:, 2]
+        half[:, 2] = 0
+        sides: Shade = (0.0, 0.0, grounded, 0.0)
+        materials = [front or material, material, material, material, top or material, material]
+        shades = [sides] * 4 + [NO_SHADE] * 2
+        for face in zip(centres, axes, half, materials, shades, strict=True):
+            self._add(Shape.QUAD, *face)
 
     def cylinder(
         self,
@@ -188,19 +202,15 @@ class Builder:
         axes: Array,
         half: Array,
         material: Material,
-        shade: tuple[float, float, float, float],
+        shade: Shade,
     ) -> None:
-        to_local = axes / np.where(half > 0, half, 1.0)[:, None]
-        row = pack(shape, half, to_local, material, shade)
-        self._records.append((shape, np.asarray(centre, dtype=float), to_local, half, row))
+        self._records.append((shape, centre, axes, half, material, shade))
 
     def primitives(self, device: torch.device | str) -> Primitives:
         """Everything collected so far."""
-        shape, centre, to_local, half, surface = zip(*self._records, strict=True)
-        return Primitives(
-            torch.tensor([int(each) for each in shape], dtype=torch.int64),
-            torch.from_numpy(np.stack(centre)),
-            torch.from_numpy(np.stack(to_local)),
-            torch.from_numpy(np.stack(half)),
-            torch.from_numpy(np.stack(surface).astype(np.float32)),
-        ).to(device)
+        shapes, centres, axes, halves, materials, shades = zip(*self._records, strict=True)
+        shape, half = np.array(shapes, dtype=np.int64), np.array(halves)
+        to_local = np.array(axes) / np.where(half > 0, half, 1.0)[..., None]
+        surface = pack(shape, half, to_local, list(materials), np.array(shades))
+        arrays = (shape, np.array(centres), to_local, half, surface)
+        return Primitives(*(torch.from_numpy(array).to(device) for array in arrays))

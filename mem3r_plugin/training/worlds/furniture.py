@@ -173,7 +173,8 @@ def _plant(builder: Builder, base: Array, yaw: float, size: Size) -> None:
     for _ in range(int(builder.rng.integers(2, 5))):
         spread = builder.rng.uniform(-0.15, 0.15, 2) * width
         half = builder.rng.uniform(0.2, 0.34) * width
-        up = builder.rng.uniform(pot + 0.6 * half, height - half)
+        lowest = pot + 0.6 * half
+        up = builder.rng.uniform(lowest, max(lowest, height - half))
         builder.ball(
             base + np.array([*spread, up]),
             (half, half, half * builder.rng.uniform(0.8, 1.3)),

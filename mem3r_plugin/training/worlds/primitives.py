@@ -37,14 +37,12 @@ class Shape(IntEnum):
 
 
 FLAT = (Shape.QUAD, Shape.TRIANGLE, Shape.DISC)
-ABSENT = -1
-"""The shape of padding: never seen."""
 _EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class Primitives:
-    """P shapes with their surfaces, tensors with leading dimensions (P) or, stacked, (worlds, P)."""
+    """P shapes with their surfaces."""
 
     shape: Tensor
     """A `Shape`, int64, (P)."""
@@ -58,7 +56,7 @@ class Primitives:
     """What shading needs, float32, (P, S): a `Surface.pack`ed row."""
 
     def __len__(self) -> int:
-        return self.shape.shape[-1]
+        return len(self.shape)
 
     def to(self, device: torch.device | str) -> Primitives:
         """The same primitives on another device."""
@@ -78,23 +76,13 @@ class Primitives:
         return (local.abs() - self.half).clamp(min=0).norm(dim=-1)
 
 
-def stack(primitives: list[Primitives]) -> Primitives:
-    """Primitives of several worlds as one, (worlds, P), padded with absent ones."""
-    longest = max(len(each) for each in primitives)
-
-    def padded(name: str, value: float) -> Tensor:
-        rows = [getattr(each, name) for each in primitives]
-        result = rows[0].new_full((len(rows), longest, *rows[0].shape[1:]), value)
-        for target, row in zip(result, rows, strict=True):
-            target[: len(row)] = row
-        return result
-
+def concatenate(primitives: list[Primitives]) -> Primitives:
+    """The primitives of several worlds in one list."""
     return Primitives(
-        padded("shape", ABSENT),
-        padded("centre", 0),
-        padded("to_local", 0),
-        padded("half", 0),
-        padded("surface", 0),
+        *(
+            torch.cat([getattr(each, field.name) for each in primitives])
+            for field in fields(Primitives)
+        )
     )
 
 
@@ -130,7 +118,7 @@ def linear_forms(shape: Shape, origin: Tensor, directions: Tensor) -> tuple[Tens
 def faces_camera(shape: Tensor, origin: Tensor) -> Tensor:
     """Whether the camera at local `origin` (..., 3) is on the visible side of `shape` (...)."""
     across = origin[..., :2].square().sum(-1)
-    flat = (shape >= 0) & (shape <= Shape.DISC) & (origin[..., 2] > _EPSILON)
+    flat = (shape <= Shape.DISC) & (origin[..., 2] > _EPSILON)
     cylinder = (shape == Shape.CYLINDER) & (across > 1)
     sphere = (shape == Shape.SPHERE) & (across + origin[..., 2].square() > 1)
     return flat | cylinder | sphere

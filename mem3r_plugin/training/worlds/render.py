@@ -6,21 +6,21 @@ may touch, a depth buffer keeps the nearest hit, and every pixel is shaded once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds import surfaces
 from mem3r_plugin.training.worlds.primitives import (
-    FLAT,
     Primitives,
     Shape,
+    concatenate,
     faces_camera,
     inverse_depth,
     linear_forms,
-    stack,
 )
 from mem3r_plugin.training.worlds.textures import TexturePool
 
@@ -63,19 +63,26 @@ class RenderedViews:
 
 @dataclass(frozen=True)
 class _Frames:
-    """A batch of F cameras with the primitives each may see, (F, P)."""
+    """A batch of F cameras, and the M pairs of a camera and a primitive that it may see."""
 
-    primitives: Primitives
-    lighting: Lighting
     camera_to_world: Tensor
-    origin: Tensor
-    """Camera positions in local coordinates, float64, (F, P, 3)."""
-    directions: Tensor
-    """Homogeneous pixels to local ray directions, float64, (F, P, 3, 3)."""
+    """Poses, float64, (F, 4, 4)."""
     rays: Tensor
     """Homogeneous pixels to world ray directions, float64, (F, 3, 3)."""
     focal: Tensor
     """Focal lengths in pixels, float64, (F)."""
+    lighting: Lighting
+    """The lights of each camera's world, fields (F, ...)."""
+    frame: Tensor
+    """The camera of each pair, (M)."""
+    primitive: Tensor
+    """The primitive of each pair, (M)."""
+    shape: Tensor
+    """Its unit shape, (M)."""
+    origin: Tensor
+    """Camera positions in local coordinates, float64, (M, 3)."""
+    directions: Tensor
+    """Homogeneous pixels to local ray directions, float64, (M, 3, 3)."""
 
 
 def render(
@@ -101,30 +108,23 @@ def render(
     """
     worlds, views = camera_to_world.shape[:2]
     width, height = intrinsics[0].width, intrinsics[0].height
-    everything = stack(primitives)
-    lights = Lighting(
-        *(
-            torch.stack([getattr(each, name) for each in lighting])
-            for name in Lighting.__annotations__
-        )
-    )
+    scene = _Scene.gather(primitives, lighting)
     poses = camera_to_world.flatten(0, 1)
+    calibration = torch.stack([torch.from_numpy(each.matrix) for each in intrinsics]).to(poses)
     world = torch.arange(worlds, device=poses.device).repeat_interleave(views)
-    limit = _PIXELS_AT_ONCE["cuda" if poses.is_cuda else "cpu"]
-    size = max(1, limit // (width * height * supersample**2))
+    size = max(1, _PIXELS_AT_ONCE[poses.device.type] // (width * height * supersample**2))
+    fine = torch.tensor([supersample, supersample, 1.0]).diag().to(poses)
     images, depths = [], []
     for some_poses, some_worlds in zip(poses.split(size), world.split(size), strict=True):
-        cameras = [intrinsics[index] for index in some_worlds.tolist()]
-        shapes = Primitives(*(value[some_worlds] for value in vars(everything).values()))
-        lamps = Lighting(*(value[some_worlds] for value in vars(lights).values()))
-        frames = _prepare(shapes, lamps, some_poses, cameras)
-        image, depth = _render_frames(frames, pool, width, height)
+        camera = calibration[some_worlds]
+        frames = scene.seen_from(some_poses, camera, some_worlds)
+        image, depth = _render_frames(scene, frames, pool, width, height)
         if supersample > 1:
-            fine = _prepare(
-                shapes, lamps, some_poses, [_scaled(each, supersample) for each in cameras]
+            frames = scene.seen_from(some_poses, fine @ camera, some_worlds)
+            image, _ = _render_frames(
+                scene, frames, pool, width * supersample, height * supersample
             )
-            image, _ = _render_frames(fine, pool, width * supersample, height * supersample)
-            image = torch.nn.functional.avg_pool2d(image, supersample)
+            image = functional.avg_pool2d(image, supersample)
         images.append(image)
         depths.append(depth)
     return (
@@ -133,116 +133,174 @@ def render(
     )
 
 
-def _scaled(camera: Intrinsics, factor: int) -> Intrinsics:
-    return replace(
-        camera, **{name: getattr(camera, name) * factor for name in Intrinsics.__annotations__}
-    )
+@dataclass(frozen=True)
+class _Scene:
+    """The primitives of several worlds in one list, and where each world's begin."""
 
+    primitives: Primitives
+    corners: Tensor
+    """Of the bounding boxes, (P, 8, 3)."""
+    start: Tensor
+    """First primitive of each world, (B)."""
+    count: Tensor
+    """Number of primitives of each world, (B)."""
+    lighting: Lighting
 
-def _prepare(
-    primitives: Primitives, lighting: Lighting, poses: Tensor, cameras: list[Intrinsics]
-) -> _Frames:
-    calibration = torch.stack([torch.from_numpy(each.matrix) for each in cameras]).to(poses.device)
-    rays = poses[:, :3, :3] @ torch.linalg.inv(calibration)
-    position = poses[:, None, :3, 3]
-    origin = (primitives.to_local @ (position - primitives.centre).unsqueeze(-1)).squeeze(-1)
-    directions = primitives.to_local @ rays[:, None]
-    return _Frames(primitives, lighting, poses, origin, directions, rays, calibration[:, 0, 0])
+    @classmethod
+    def gather(cls, primitives: list[Primitives], lighting: list[Lighting]) -> _Scene:
+        everything = concatenate(primitives)
+        count = torch.tensor([len(each) for each in primitives], device=everything.shape.device)
+        lights = [
+            torch.stack(values)
+            for values in zip(*(vars(each).values() for each in lighting), strict=True)
+        ]
+        return cls(
+            everything, everything.corners(), count.cumsum(0) - count, count, Lighting(*lights)
+        )
+
+    def seen_from(self, poses: Tensor, calibration: Tensor, world: Tensor) -> _Frames:
+        """The primitives that face each of F cameras, each in its world (F)."""
+        rays = poses[:, :3, :3] @ torch.linalg.inv(calibration)
+        frame = torch.arange(len(poses), device=poses.device).repeat_interleave(self.count[world])
+        first = self.count[world].cumsum(0) - self.count[world]
+        primitive = (
+            torch.arange(len(frame), device=poses.device) + (self.start[world] - first)[frame]
+        )
+        away = poses[frame, :3, 3] - self.primitives.centre[primitive]
+        origin = (self.primitives.to_local[primitive] @ away.unsqueeze(-1)).squeeze(-1)
+        facing = faces_camera(self.primitives.shape[primitive], origin)
+        frame, primitive = frame[facing], primitive[facing]
+        return _Frames(
+            poses,
+            rays,
+            calibration[:, 0, 0],
+            Lighting(*(value[world] for value in vars(self.lighting).values())),
+            frame,
+            primitive,
+            self.primitives.shape[primitive],
+            origin[facing],
+            self.primitives.to_local[primitive] @ rays[frame],
+        )
 
 
 def _render_frames(
-    frames: _Frames, pool: TexturePool, width: int, height: int
+    scene: _Scene, frames: _Frames, pool: TexturePool, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    side = 16 if width <= 192 else 32
-    columns, rows = -(-width // side), -(-height // side)
-    touched = _touched_tiles(frames, side, columns, rows)
-    inverse, nearest = _cast(frames, touched, side, columns, rows)
-
-    def untiled(values: Tensor) -> Tensor:
-        grid = values.view(-1, rows, columns, side, side).transpose(2, 3)
-        return grid.reshape(-1, rows * side, columns * side)[:, :height, :width].flatten(1)
-
-    inverse, nearest = untiled(inverse), untiled(nearest)
-    image, depth = _shade(frames, pool, inverse, nearest, width)
+    """Colours (F, 3, height, width) and depth (F, height, width)."""
+    tiling = _Tiling(16 if width <= 192 else 32, width, height)
+    pair, tile = _touched_tiles(scene, frames, tiling)
+    inverse, nearest = _cast(frames, tiling, pair, tile)
+    inverse, nearest = tiling.joined(inverse), tiling.joined(nearest)
+    image, depth = _shade(scene, frames, pool, inverse, nearest, width)
     return image.view(-1, 3, height, width), depth.view(-1, height, width)
 
 
-def _touched_tiles(frames: _Frames, side: int, columns: int, rows: int) -> Tensor:
-    """Which tiles the bounding box of each primitive may touch, bool (F, rows, columns, P).
+@dataclass(frozen=True)
+class _Tiling:
+    """Pictures cut into square tiles, numbered row by row, picture by picture."""
+
+    side: int
+    width: int
+    height: int
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.side)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.side)
+
+    def joined(self, tiles: Tensor) -> Tensor:
+        """Pictures (F, height * width) of tiles (F * rows * columns, side, side)."""
+        grid = tiles.view(-1, self.rows, self.columns, self.side, self.side).transpose(2, 3)
+        pictures = grid.reshape(-1, self.rows * self.side, self.columns * self.side)
+        return pictures[:, : self.height, : self.width].flatten(1)
+
+
+def _touched_tiles(scene: _Scene, frames: _Frames, tiling: _Tiling) -> tuple[Tensor, Tensor]:
+    """Which tiles the bounding boxes of pairs may touch, as matching lists of pairs and tiles.
 
     A tile is bounded by planes through the camera, so corners behind the camera need no clipping.
     """
-    corners = frames.primitives.corners() - frames.camera_to_world[:, None, None, :3, 3]
-    x, y, z = (corners @ torch.linalg.inv(frames.rays).mT[:, None]).unbind(-1)
+    corners = scene.corners[frames.primitive] - frames.camera_to_world[frames.frame, None, :3, 3]
+    to_pixels = torch.linalg.inv(frames.rays).mT[frames.frame]
+    x, y, z = (corners @ to_pixels).unbind(-1)
 
     def overlap(coordinate: Tensor, count: int) -> Tensor:
-        lines = side * torch.arange(count + 1, device=z.device, dtype=z.dtype)
+        lines = tiling.side * torch.arange(count + 1, device=z.device, dtype=z.dtype)
         beyond = coordinate.unsqueeze(-1) - lines * z.unsqueeze(-1)
-        return (beyond.amax(2)[..., :-1] > 0) & (beyond.amin(2)[..., 1:] < 0)
+        return (beyond.amax(1)[:, :-1] > 0) & (beyond.amin(1)[:, 1:] < 0)
 
-    span = (corners.amax(2) - corners.amin(2)).norm(dim=-1)
-    large = span * frames.focal[:, None] > _SMALLEST * z.amin(2)
-    seen = faces_camera(frames.primitives.shape, frames.origin) & (z.amax(2) > 0) & large
-    across = overlap(x, columns) & seen.unsqueeze(-1)
-    touched = across[:, :, None, :] & overlap(y, rows)[..., None]
-    return touched.permute(0, 2, 3, 1)
-
-
-def _cast(
-    frames: _Frames, touched: Tensor, side: int, columns: int, rows: int
-) -> tuple[Tensor, Tensor]:
-    """Inverse depth and index into (F * P) of the nearest hit, each (tiles, side, side); 0 for none."""
-    count, device = frames.primitives.shape.shape[1], touched.device
-    tiles = touched.shape[0] * rows * columns
-    frame = torch.arange(touched.shape[0], device=device).repeat_interleave(rows * columns)
-    top = (
-        torch.arange(rows, device=device).mul(side).repeat_interleave(columns).repeat(len(touched))
+    span = (corners.amax(1) - corners.amin(1)).norm(dim=-1)
+    large = span * frames.focal[frames.frame] > _SMALLEST * z.amin(1)
+    across = overlap(x, tiling.columns) & ((z.amax(1) > 0) & large).unsqueeze(-1)
+    pair, row, column = (overlap(y, tiling.rows)[:, :, None] & across[:, None]).nonzero(
+        as_tuple=True
     )
-    left = torch.arange(columns, device=device).mul(side).repeat(rows * len(touched))
-    touched = touched.reshape(tiles, count)
-    present = frames.primitives.shape[frame]
+    return pair, (frames.frame[pair] * tiling.rows + row) * tiling.columns + column
+
+
+def _cast(frames: _Frames, tiling: _Tiling, pair: Tensor, tile: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse depth and pair of the nearest hit, each (tiles, side, side); 0 and any for none."""
+    device, side = pair.device, tiling.side
+    tiles = len(frames.rays) * tiling.rows * tiling.columns
     best = torch.zeros(tiles, side, side, device=device)
-    nearest = torch.zeros(tiles, side, side, dtype=torch.int64, device=device)
+    nearest = torch.zeros(tiles, side, side, dtype=torch.int32, device=device)
     steps = torch.arange(side, device=device, dtype=torch.float32) + 0.5
+    shapes = frames.shape[pair]
     for shape in Shape:
-        mine = touched & (present == shape)
-        amount, order = mine.sum(1).sort(descending=True, stable=True)
-        tile, primitive = mine[order].nonzero(as_tuple=True)
-        if len(tile) == 0:
+        mine = (shapes == shape).nonzero().squeeze(1)
+        if len(mine) == 0:
             continue
-        # The k-th primitives of all tiles come k-th; tiles with more primitives come first, so that
-        # each round works on a prefix of the sorted tiles.
-        slot = torch.arange(len(tile), device=device) - (amount.cumsum(0) - amount)[tile]
-        _, by_slot = slot.sort(stable=True)
-        rounds = torch.bincount(slot).tolist()
-        tile, primitive = order[tile[by_slot]], primitive[by_slot]
-        flat = frame[tile] * count + primitive
-        forms, constants = linear_forms(
-            shape, frames.origin.flatten(0, 1)[flat], frames.directions.flatten(0, 1)[flat]
-        )
+        chosen, order, rounds = _dealt(tile[mine], tiles)
+        mine = mine[chosen]
+        pairs, places = pair[mine], tile[mine]
+        forms, constants = linear_forms(shape, frames.origin[pairs], frames.directions[pairs])
         along_x, along_y, constant = forms.unbind(-1)
-        constant = constant + along_x * left[tile, None] + along_y * top[tile, None]
-        horizontal = along_x.float()[..., None] * steps
-        vertical = along_y.float()[..., None] * steps + constant.float()[..., None]
-        constants = constants.float()[..., None, None]
-        sorted_best, sorted_nearest = best[order], nearest[order]
+        left = places % tiling.columns * side
+        top = places // tiling.columns % tiling.rows * side
+        constant = constant + along_x * left[:, None] + along_y * top[:, None]
+        horizontal = (along_x.float()[..., None] * steps).unsqueeze(-2)
+        vertical = (along_y.float()[..., None] * steps + constant.float()[..., None]).unsqueeze(-1)
+        constants, pairs = constants.float()[..., None, None], pairs.int()[:, None, None]
+        some_best, some_nearest = best[order], nearest[order]
         start = 0
         for size in rounds:
-            part = slice(start, start + size)
-            values = horizontal[part, :, None, :] + vertical[part, :, :, None]
-            inverse = inverse_depth(shape, values, constants[part])
-            closer = inverse > sorted_best[:size]
-            torch.where(closer, inverse, sorted_best[:size], out=sorted_best[:size])
-            torch.where(
-                closer, flat[part, None, None], sorted_nearest[:size], out=sorted_nearest[:size]
-            )
+            part, first = slice(start, start + size), slice(0, size)
+            inverse = inverse_depth(shape, horizontal[part] + vertical[part], constants[part])
+            closer = inverse > some_best[first]
+            some_best[first] = torch.where(closer, inverse, some_best[first])
+            some_nearest[first] = torch.where(closer, pairs[part], some_nearest[first])
             start += size
-        best[order], nearest[order] = sorted_best, sorted_nearest
+        best[order], nearest[order] = some_best, some_nearest
     return best, nearest
 
 
+def _dealt(tile: Tensor, tiles: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Deals what lies in tiles out in rounds, at most one thing a tile in each.
+
+    Busy tiles come first, so that the n things of a round belong to the first n tiles, in order.
+
+    Args:
+        tile: the tile of each thing, (N).
+        tiles: number of tiles.
+
+    Returns:
+        the things in the order they are dealt, (N); the tiles in their order, without empty ones; the
+        number of things in each round.
+    """
+    amount, order = torch.bincount(tile, minlength=tiles).sort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(tiles, device=tile.device)
+    ranks, by_rank = rank[tile].sort(stable=True)
+    round_ = torch.arange(len(tile), device=tile.device) - (amount.cumsum(0) - amount)[ranks]
+    _, by_round = round_.sort(stable=True)
+    return by_rank[by_round], order[amount > 0], torch.bincount(round_).tolist()
+
+
 def _shade(
-    frames: _Frames, pool: TexturePool, inverse: Tensor, nearest: Tensor, width: int
+    scene: _Scene, frames: _Frames, pool: TexturePool, inverse: Tensor, nearest: Tensor, width: int
 ) -> tuple[Tensor, Tensor]:
     """Colours (F, 3, pixels) and depth (F, pixels) of the nearest hits."""
     views, pixels = inverse.shape
@@ -252,12 +310,13 @@ def _shade(
     index = torch.arange(pixels, device=device)
     x, y = (index % width).float() + 0.5, (index // width).float() + 0.5
 
-    def per_pixel(table: Tensor) -> Tensor:
-        """Rows (F, P, n) of the primitives seen, as (n, F, pixels)."""
-        return table.flatten(0, 1).float()[nearest.flatten()].T.contiguous().view(-1, views, pixels)
+    def per_pixel(table: Tensor, rows: Tensor) -> Tensor:
+        """Rows of a table (R, n) for each pixel, (n, F, pixels)."""
+        return table.float().T.contiguous().index_select(1, rows).view(-1, views, pixels)
 
-    row = per_pixel(frames.primitives.surface)
-    geometry = per_pixel(torch.cat([frames.directions.flatten(2), frames.origin], dim=-1))
+    pair = nearest.flatten()
+    row = per_pixel(scene.primitives.surface, frames.primitive.int()[pair])
+    geometry = per_pixel(torch.cat([frames.directions.flatten(1), frames.origin], dim=-1), pair)
     local = [
         geometry[9 + axis]
         + depth * (geometry[3 * axis] * x + geometry[3 * axis + 1] * y + geometry[3 * axis + 2])
@@ -268,8 +327,8 @@ def _shade(
     normal = _normals(row, local)
     first, second = _surface_coordinates(row, local)
 
-    length = torch.sqrt(ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2)
-    facing = -(normal[0] * ray[0] + normal[1] * ray[1] + normal[2] * ray[2]) / length
+    stretch = torch.sqrt(ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2)
+    facing = -(normal[0] * ray[0] + normal[1] * ray[1] + normal[2] * ray[2]) / stretch
     # The footprint of a pixel is stretched by 1 / facing along one direction; blurring by the geometric
     # mean of both keeps floors from washing out far away.
     footprint = depth / frames.focal.float()[:, None] * row[surfaces.TEXELS_PER_METRE]
@@ -277,18 +336,15 @@ def _shade(
     matrix, offset = row[surfaces.UV_MATRIX], row[surfaces.UV_OFFSET]
     u = matrix[0] * first + matrix[1] * second + offset[0]
     v = matrix[2] * first + matrix[3] * second + offset[1]
-    weights = pool.sample(
-        row[surfaces.TEXTURE].long().flatten(), torch.stack([u, v], -1).view(-1, 2), level.flatten()
-    )
-    weights = weights.T.contiguous().view(3, 1, views, pixels)
-    palette = row[surfaces.PALETTE].view(3, 3, views, pixels)
-    albedo = (weights * palette).sum(0)
+    weights = pool.sample(row[surfaces.ATLAS].flatten(1), u.flatten(), v.flatten(), level.flatten())
+    weights = weights.view(3, 1, views, pixels)
+    albedo = (weights * row[surfaces.PALETTE].view(3, 3, views, pixels)).sum(0)
 
     position = frames.camera_to_world[:, :3, 3].float()
     point = [position[:, axis, None] + depth * ray[axis] for axis in range(3)]
     light = _light(frames.lighting, point, normal) * _edge_shade(row, first, second)
     colour = albedo * torch.lerp(light, torch.ones_like(light), row[surfaces.GLOW])
-    sky = _sky(frames.lighting, ray[2] / length, ray[0] / length)
+    sky = _sky(frames.lighting, ray[2] / stretch, ray[0] / stretch)
     return torch.where(hit, colour, sky).clamp(0, 1).transpose(0, 1), depth
 
 

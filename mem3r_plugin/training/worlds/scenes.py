@@ -25,8 +25,8 @@ from mem3r_plugin.training.worlds.furniture import (
     Piece,
 )
 from mem3r_plugin.training.worlds.primitives import Primitives, Shape
-from mem3r_plugin.training.worlds.surfaces import Material
 from mem3r_plugin.training.worlds.render import Lighting, RenderedViews, render
+from mem3r_plugin.training.worlds.surfaces import Material
 from mem3r_plugin.training.worlds.textures import TexturePool, texture_pool
 
 Kind = Literal["room", "corridor", "street", "loop"]

@@ -37,6 +37,7 @@ def sample_sequence(
     device: torch.device | str = "cpu",
     *,
     style: Style | None = None,
+    stride: int = 1,
     photometric: bool = True,
     supersample: int = 1,
     config: WorldConfig | None = None,
@@ -50,6 +51,7 @@ def sample_sequence(
         kind: kind of world; None draws one.
         device: where to render.
         style: how the camera is carried; None draws what suits the world.
+        stride: path frames, of 15 to 30 a second, from one view to the next.
         photometric: whether exposure, noise and the like disturb the pictures.
         supersample: side of the grid of samples averaged for each pixel's colour.
         config: more about the world; its length is replaced by what the path needs.
@@ -64,6 +66,7 @@ def sample_sequence(
         kind,
         device,
         style=style,
+        stride=stride,
         photometric=photometric,
         supersample=supersample,
         config=config,
@@ -78,12 +81,13 @@ def sample_batch(
     device: torch.device | str = "cpu",
     *,
     style: Style | None = None,
+    stride: int = 1,
     photometric: bool = True,
     supersample: int = 1,
     config: WorldConfig | None = None,
 ) -> list[RenderedViews]:
     """`sample_sequence` for several seeds, rendered together, which keeps a GPU busy."""
-    plans = [_plan(seed, frames, size, kind, style, config, device) for seed in seeds]
+    plans = [_plan(seed, frames, stride, size, kind, style, config, device) for seed in seeds]
     poses = torch.stack([plan.poses for plan in plans]).to(device)
     images, depth = render(
         [plan.world.primitives for plan in plans],
@@ -109,6 +113,7 @@ def sample_batch(
 def _plan(
     seed: int,
     frames: int,
+    stride: int,
     size: tuple[int, int],
     kind: Kind | None,
     style: Style | None,
@@ -120,12 +125,11 @@ def _plan(
     config = config or WorldConfig()
     kind = kind or config.kind or drawn
     style = style or choose_style(kind, seed)
-    way = 1.5 * typical_speed(style) * frames
+    way = 1.5 * typical_speed(style) * frames * stride
     # Long enough to get there; loops short enough to come round again when there are frames enough.
     length = float(np.clip(way / 2.2, 16, 120)) if kind == "loop" else float(np.clip(way, 25, 1500))
     world = generate_world(replace(config, kind=kind, length=length), seed, device)
     angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
     focal = 0.5 * size[0] / np.tan(angle / 2)
-    return _Plan(
-        world, sample_path(world, frames, seed, style), Intrinsics.centred(float(focal), *size)
-    )
+    poses = sample_path(world, frames * stride, seed, style)[::stride]
+    return _Plan(world, poses, Intrinsics.centred(float(focal), *size))

@@ -8,25 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mem3r_plugin.training.worlds.primitives import FLAT, Shape
-from mem3r_plugin.training.worlds.textures import SIZE
+from mem3r_plugin.training.worlds.primitives import Shape
+from mem3r_plugin.training.worlds.textures import SIZE, atlas_origin
 
 Array = NDArray[np.float64]
 
-NO_SHADE = (0.0, 0.0, 0.0, 0.0)
-
-# Columns of a packed surface row.
-TEXTURE = 0
-UV_MATRIX = slice(1, 5)
-UV_OFFSET = slice(5, 7)
-TEXELS_PER_METRE = 7
-PALETTE = slice(8, 17)
-EXTENT = slice(17, 19)
-SHADE = slice(19, 23)
-GLOW = 23
-ROUND = 24
-TO_LOCAL = slice(25, 34)
-COLUMNS = 34
+# Columns of a packed surface.
+ATLAS = slice(0, 2)
+UV_MATRIX = slice(2, 6)
+UV_OFFSET = slice(6, 8)
+TEXELS_PER_METRE = 8
+PALETTE = slice(9, 18)
+EXTENT = slice(18, 20)
+SHADE = slice(20, 24)
+GLOW = 24
+ROUND = 25
+TO_LOCAL = slice(26, 35)
+COLUMNS = 35
 
 
 @dataclass(frozen=True)
@@ -48,37 +46,37 @@ class Material:
 
 
 def pack(
-    shape: Shape,
-    half: Array,
-    to_local: Array,
-    material: Material,
-    shade: tuple[float, float, float, float] = NO_SHADE,
-) -> Array:
-    """The row that `render` reads for each pixel.
+    shape: NDArray[np.int64], half: Array, to_local: Array, materials: list[Material], shade: Array
+) -> NDArray[np.float32]:
+    """What `render` reads for each pixel, (P, COLUMNS).
 
-    `shade` darkens towards the surface's edges at -x, +x, -y, +y (0 none, 1 black), a cheap stand-in for
-    ambient occlusion in corners and under objects.
+    Args:
+        shape: the unit shapes, (P).
+        half: half sizes in metres, (P, 3).
+        to_local: world to local axes, (P, 3, 3).
+        materials: one for each shape.
+        shade: darkening towards the edges at -x, +x, -y, +y, 0 none to 1 black, (P, 4); a cheap stand-in
+            for ambient occlusion in corners and under things.
     """
-    # Surface coordinates: local x, y of flat shapes; angle and height of cylinders; the two angles of spheres.
-    if shape in FLAT:
-        extent = (half[0], half[1])
-    elif shape == Shape.CYLINDER:
-        extent = (half[0], half[2])
-    else:
-        extent = (half[0], half[2])
-    scale = [extent[0] / material.tile[0], -extent[1] / material.tile[1]]
-    if shape not in FLAT:  # a whole number of repetitions leaves no seam
-        scale[0] = max(1, round(2 * math.pi * scale[0])) / (2 * math.pi)
-    matrix = (0.0, scale[1], scale[0], 0.0) if material.turned else (scale[0], 0.0, 0.0, scale[1])
-    row = np.empty(COLUMNS)
-    row[TEXTURE] = material.texture
-    row[UV_MATRIX] = matrix
-    row[UV_OFFSET] = material.offset
-    row[TEXELS_PER_METRE] = SIZE / math.sqrt(material.tile[0] * material.tile[1])
-    row[PALETTE] = material.palette.ravel()
-    row[EXTENT] = extent
-    row[SHADE] = shade
-    row[GLOW] = material.glow
-    row[ROUND] = 0 if shape in FLAT else 1 if shape == Shape.CYLINDER else 2
-    row[TO_LOCAL] = to_local.ravel()
-    return row
+    flat = shape <= Shape.DISC
+    # Surface coordinates are local x, y of flat shapes, angle and height of round ones.
+    extent = np.stack([half[:, 0], np.where(flat, half[:, 1], half[:, 2])], -1)
+    scale = extent / np.array([material.tile for material in materials])
+    repeats = np.maximum(1, np.round(2 * np.pi * scale[:, 0]))  # a whole number leaves no seam
+    across = np.where(flat, scale[:, 0], repeats / (2 * np.pi))
+    down, zero = -scale[:, 1], np.zeros_like(across)
+    turned = np.array([material.turned for material in materials])[:, None]
+    rows = np.empty((len(shape), COLUMNS), dtype=np.float32)
+    rows[:, ATLAS] = atlas_origin(np.array([material.texture for material in materials]))
+    rows[:, UV_MATRIX] = np.where(
+        turned, np.stack([zero, down, across, zero], -1), np.stack([across, zero, zero, down], -1)
+    )
+    rows[:, UV_OFFSET] = [material.offset for material in materials]
+    rows[:, TEXELS_PER_METRE] = [SIZE / math.sqrt(math.prod(each.tile)) for each in materials]
+    rows[:, PALETTE] = [material.palette.ravel() for material in materials]
+    rows[:, EXTENT] = extent
+    rows[:, SHADE] = shade
+    rows[:, GLOW] = [material.glow for material in materials]
+    rows[:, ROUND] = np.where(flat, 0, np.where(shape == Shape.CYLINDER, 1, 2))
+    rows[:, TO_LOCAL] = to_local.reshape(-1, 9)
+    return rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from mem3r_plugin.errors import SourceError
 
@@ -27,60 +28,61 @@ SIZE = 256
 """Texels along a side of the finest level."""
 LEVELS = 9
 """Mip levels, from 256 down to 1 texel."""
-VARIANTS = 6
+VARIANTS = 5
 """Baked variants of each procedural texture."""
-_OFFSETS = [sum((SIZE >> finer) ** 2 for finer in range(level)) for level in range(LEVELS)]
-_TEXELS = sum((SIZE >> level) ** 2 for level in range(LEVELS))
+_BLOCK = (388, 272)
+"""Width and height of a texture in the atlas: level 0 on the left, the coarser ones below each other on
+the right, each with a border of one texel that repeats the opposite side."""
+_COLUMNS = 10
+"""Textures side by side in the atlas."""
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 @dataclass(frozen=True)
 class TexturePool:
-    """All textures a world may use, seamless and mip-mapped."""
+    """All textures a world may use, seamless and mip-mapped, in one atlas."""
 
-    texels: Tensor
-    """Palette weights in [0, 1], (textures * texels of all levels, 3)."""
+    atlas: Tensor
+    """Palette weights in [0, 1], (1, 3, height, width)."""
     names: tuple[str, ...]
     """The kind of each texture: a key of `PATTERNS`, or `photo`."""
 
-    def indices(self, name: str) -> list[int]:
-        """The textures of one kind."""
-        return [index for index, each in enumerate(self.names) if each == name]
+    @cached_property
+    def indices(self) -> dict[str, list[int]]:
+        """The textures of each kind."""
+        return {
+            name: [i for i, each in enumerate(self.names) if each == name] for name in self.names
+        }
 
-    def sample(self, texture: Tensor, uv: Tensor, level: Tensor) -> Tensor:
-        """Trilinear look-up.
+    def sample(self, origin: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
+        """Trilinear look-up of N points.
 
         Args:
-            texture: texture numbers, int64, (N).
-            uv: coordinates, one unit a repetition, (N, 2).
+            origin: corners of the textures in the atlas (`atlas_origin`), (2, N).
+            u: horizontal coordinates, one unit a repetition, (N).
+            v: vertical coordinates, (N).
             level: fractional mip level, 0 the finest, (N).
 
         Returns:
-            palette weights, (N, 3).
+            palette weights, (3, N).
         """
         level = level.clamp(0, LEVELS - 1.001)
-        coarse = level.floor()
-        fraction = (level - coarse).unsqueeze(-1)
-        index = coarse.long()
-        uv = uv - uv.floor()
-        return torch.lerp(
-            self._bilinear(texture, uv, index), self._bilinear(texture, uv, index + 1), fraction
-        )
+        fine = level.floor()
+        both = torch.stack([fine, fine + 1])
+        side = torch.exp2(8 - both)
+        left = both.clamp(max=1) * (SIZE + 2)
+        top = (SIZE - 2 * side + 2 * (both - 1)).clamp(min=0)
+        x = origin[0] + left + 1 + (u - u.floor()) * side
+        y = origin[1] + top + 1 + (v - v.floor()) * side
+        height, width = self.atlas.shape[-2:]
+        grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1)
+        weights = functional.grid_sample(self.atlas, grid[None], align_corners=False)[0]
+        return torch.lerp(weights[:, 0], weights[:, 1], level - fine)
 
-    def _bilinear(self, texture: Tensor, uv: Tensor, level: Tensor) -> Tensor:
-        side = torch.bitwise_right_shift(SIZE, level)
-        position = uv * side.unsqueeze(-1) - 0.5
-        corner = position.floor()
-        (fx, fy) = (position - corner).unsqueeze(-1).unbind(-2)
-        x, y = corner.long().unbind(-1)
-        last = side - 1
-        base = texture * _TEXELS + torch.tensor(_OFFSETS, device=uv.device)[level]
-        left, right = x & last, (x + 1) & last
-        top, bottom = base + (y & last) * side, base + ((y + 1) & last) * side
-        row = self.texels.index_select
-        upper = torch.lerp(row(0, top + left), row(0, top + right), fx)
-        lower = torch.lerp(row(0, bottom + left), row(0, bottom + right), fx)
-        return torch.lerp(upper, lower, fy)
+
+def atlas_origin(texture: NDArray[np.int64]) -> Array:
+    """Corners (N, 2), x and y, of textures (N) in the atlas."""
+    return np.stack([texture % _COLUMNS, texture // _COLUMNS], -1) * np.array(_BLOCK, dtype=float)
 
 
 @lru_cache(maxsize=4)
@@ -90,26 +92,38 @@ def texture_pool(folder: Path | None = None, device: str = "cpu") -> TexturePool
     Raises:
         SourceError: the folder holds no readable picture.
     """
-    names, levels = [], []
+    names, blocks = [], []
     for kind, (name, pattern) in enumerate(PATTERNS.items()):
         for variant in range(VARIANTS):
             rng = np.random.default_rng([kind, variant])
             names.append(name)
-            levels.append(_mip_levels(np.clip(pattern(rng), 0, 1)))
+            blocks.append(_mip_block(np.clip(pattern(rng), 0, 1)))
     if folder is not None:
         for picture in _read_pictures(folder):
             names.append("photo")
-            levels.append(_mip_levels(picture))
-    texels = torch.from_numpy(np.concatenate(levels).astype(np.float32)).to(device)
-    return TexturePool(texels, tuple(names))
+            blocks.append(_mip_block(picture))
+    rows = -(-len(blocks) // _COLUMNS)
+    atlas = np.zeros((3, rows * _BLOCK[1], _COLUMNS * _BLOCK[0]), dtype=np.float32)
+    for (x, y), block in zip(atlas_origin(np.arange(len(blocks))).astype(int), blocks, strict=True):
+        atlas[:, y : y + _BLOCK[1], x : x + _BLOCK[0]] = block
+    return TexturePool(torch.from_numpy(atlas)[None].to(device), tuple(names))
 
 
-def _mip_levels(texture: Array) -> Array:
-    levels = [texture]
-    while len(texture) > 1:
-        texture = texture.reshape(len(texture) // 2, 2, -1, 2, 3).mean(axis=(1, 3))
-        levels.append(texture)
-    return np.concatenate([level.reshape(-1, 3) for level in levels])
+def _mip_block(texture: Array) -> NDArray[np.float32]:
+    """A texture (SIZE, SIZE, 3) with its mip levels as a block (3, height, width) of the atlas."""
+    block = np.zeros((3, _BLOCK[1], _BLOCK[0]), dtype=np.float32)
+    left = top = 0
+    for level in range(LEVELS):
+        padded = np.pad(texture, ((1, 1), (1, 1), (0, 0)), mode="wrap").transpose(2, 0, 1)
+        side = padded.shape[1]
+        block[:, top : top + side, left : left + side] = padded
+        left, top = SIZE + 2, top + side if level else 0
+        texture = (
+            cv2.resize(texture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            if side > 3
+            else texture
+        )
+    return block
 
 
 def _read_pictures(folder: Path) -> list[Array]:
