@@ -1,0 +1,1 @@
+"""Procedural worlds, losses and the trainer; needs the extra `train`."""

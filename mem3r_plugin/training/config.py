@@ -1,0 +1,136 @@
+"""Settings of a training run; `configs/training/*.yaml` fill these in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mem3r_plugin.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with sequences of one length; a curriculum is a list of them."""
+
+    steps: int
+    """Optimiser steps."""
+    views: int
+    """Views in a sequence."""
+    sequences: int
+    """Sequences in a batch, on each device."""
+    stride: tuple[int, int] = (1, 8)
+    """Least and greatest number of path frames from one view to the next; drawn for each sequence."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What the network is shown: procedural worlds, endless."""
+
+    size: tuple[int, int] = (128, 96)
+    """Width and height of the pictures; multiples of 16."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of worlds; empty for all."""
+    textures: Path | None = None
+    """A folder of pictures to paint surfaces with, besides the procedural textures."""
+    supersample: int = 1
+    """Side of the grid of samples averaged for a pixel's colour."""
+    far: float = 80.0
+    """Depth in metres beyond which pixels do not count."""
+    workers: int = 1
+    """Processes that render ahead; 0 renders between steps, on the training device."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each loss counts; a head whose losses have no weight is not computed."""
+
+    points_self: float = 1.0
+    """Points in the camera's own frame."""
+    points_world: float = 1.0
+    """Points in the first camera's frame."""
+    rgb: float = 0.0
+    """Colours of views that are given by their rays alone; 0 gives every view as a picture."""
+    pose: float = 1.0
+    """Camera-to-world pose."""
+    motion: float = 1.0
+    """Pose of each view relative to the one before."""
+    confidence: float = 0.2
+    """beta, the reward for confidence."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with warm-up and cosine decay."""
+
+    learning_rate: float = 1e-6
+    """Peak learning rate."""
+    final_fraction: float = 0.02
+    """Learning rate at the end, as a fraction of the peak."""
+    warmup_steps: int = 500
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of matrices; vectors and tokens have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of the moments."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run."""
+
+    model: str = "mem3r"
+    """Preset of `configs/model`, or a YAML file."""
+    start: str | None = None
+    """Weights to start from: a bundled name, a path (a CUT3R checkpoint becomes a Mem3R), or a Hugging Face
+    repository; None starts from random weights."""
+    stages: tuple[Stage, ...] = (Stage(steps=1000, views=4, sequences=8),)
+    """The curriculum."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Worlds and pictures."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    """Weights of the losses."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """Optimiser and schedule."""
+    truncate: int = 0
+    """Cut the gradient through the state every so many views; 0 never does."""
+    checkpoint_activations: bool = False
+    """Recompute encoder blocks in the backward pass; less memory, a third slower."""
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    """Mixed precision, as accelerate names it."""
+    seed: int = 0
+    """Seed of the initial weights and of the worlds."""
+    threads: int = 0
+    """CPU threads of the training process; 0 leaves torch's choice."""
+    log_every: int = 20
+    """Steps from one line of the log to the next."""
+    checkpoint_minutes: float = 5.0
+    """Minutes from one checkpoint to the next."""
+    validate_every: int = 1000
+    """Steps from one measurement on held-back worlds to the next."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            ConfigError: picture sizes no network accepts, or seeds that belong to held-back worlds.
+        """
+        if any(side % 16 for side in self.data.size):
+            raise ConfigError(f"data.size = {self.data.size}: both sides must be multiples of 16")
+        if not 0 <= self.seed < 1000:
+            raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that `step`, from 0, belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]

@@ -1,0 +1,88 @@
+"""The losses of CUT3R and Mem3R (mem3r.md, "Training"), on whole sequences at once.
+
+All lengths are divided by the sequence's scale, the mean distance of its visible points, so that a room and a
+street weigh the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mem3r_plugin.training.batch import SequenceBatch
+from mem3r_plugin.training.config import LossWeights
+
+MAX_ERROR = 4.0
+"""Point errors beyond this many scales count by their root, so that outliers do not drown the rest."""
+
+
+def point_loss(
+    predicted: Tensor, confidence: Tensor, true: Tensor, valid: Tensor, scale: Tensor, reward: float
+) -> Tensor:
+    """Confidence-aware pointmap regression: mean of c |x - x*| / s - beta log c over valid pixels.
+
+    Args:
+        predicted: points (batch, views, height, width, 3).
+        confidence: (batch, views, height, width), at least 1.
+        true: points like `predicted`.
+        valid: which pixels count, like `confidence`.
+        scale: of each sequence (batch,).
+        reward: beta.
+    """
+    distance = torch.linalg.vector_norm(predicted - true, dim=-1) / scale.view(-1, 1, 1, 1)
+    # The clamp keeps the unused branch's gradient finite where the distance is 0.
+    damped = (MAX_ERROR * distance.clamp_min(MAX_ERROR)).sqrt()
+    distance = torch.where(distance > MAX_ERROR, damped, distance)
+    loss = confidence * distance - reward * confidence.log()
+    return (loss * valid).sum() / valid.sum().clamp_min(1)
+
+
+def pose_loss(pose: Tensor, true: Tensor, scale: Tensor) -> Tensor:
+    """Mean of |t - t*| / s + |q - q*| over poses (batch, views, 7), quaternions up to sign."""
+    translation = torch.linalg.vector_norm(pose[..., :3] - true[..., :3], dim=-1)
+    same = torch.linalg.vector_norm(pose[..., 3:] - true[..., 3:], dim=-1)
+    opposite = torch.linalg.vector_norm(pose[..., 3:] + true[..., 3:], dim=-1)
+    return (translation / scale.view(-1, 1) + torch.minimum(same, opposite)).mean()
+
+
+def motion_loss(pose: Tensor, true: Tensor, scale: Tensor) -> Tensor:
+    """`pose_loss` of each view's pose relative to the view before; poses (batch, views, 7)."""
+    return pose_loss(relative_poses(pose), relative_poses(true), scale)
+
+
+def relative_poses(pose: Tensor) -> Tensor:
+    """Poses (batch, views - 1, 7) of each view in the frame of the view before."""
+    translation, quaternion = pose[..., :3], pose[..., 3:]
+    before = quaternion[:, :-1] * quaternion.new_tensor([1.0, -1.0, -1.0, -1.0])
+    step = rotate(before, translation[:, 1:] - translation[:, :-1])
+    return torch.cat([step, multiply(before, quaternion[:, 1:])], dim=-1)
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions wxyz (…, 4)."""
+    aw, av, bw, bv = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
+    real = aw * bw - (av * bv).sum(-1, keepdim=True)
+    return torch.cat([real, aw * bv + bw * av + torch.linalg.cross(av, bv)], dim=-1)
+
+
+def rotate(quaternion: Tensor, vector: Tensor) -> Tensor:
+    """Vectors (…, 3) turned by unit quaternions wxyz (…, 4)."""
+    real, axis = quaternion[..., :1], quaternion[..., 1:]
+    twice = 2 * torch.linalg.cross(axis, vector)
+    return vector + real * twice + torch.linalg.cross(axis, twice)
+
+
+def rgb_loss(rgb: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error of colours (…, height, width, 3) against images (…, 3, height, width) in [-1, 1]."""
+    return (rgb - images.movedim(-3, -1)).square().mean()
+
+
+def total_loss(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The weighted sum of the terms, which are named like their weights."""
+    return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
+
+
+def sequence_scale(batch: SequenceBatch) -> Tensor:
+    """Mean distance (batch,) of the points a sequence sees, in metres."""
+    distance = torch.linalg.vector_norm(batch.points_self, dim=-1) * batch.valid
+    return distance.flatten(1).sum(1) / batch.valid.flatten(1).sum(1).clamp_min(1)

@@ -1,0 +1,242 @@
+"""The training loop: steps, checkpoints, logs, and nothing that decides what is learned."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.optim import AdamW
+
+from mem3r_plugin.configuration import load_preset
+from mem3r_plugin.errors import ConfigError, Mem3RError
+from mem3r_plugin.model.checkpoint import build_network, read_checkpoint, write_checkpoint
+from mem3r_plugin.model.config import NetworkConfig
+from mem3r_plugin.model.convert import is_mem3r, mem3r_from_cut3r
+from mem3r_plugin.model.network import ReconstructionNetwork
+from mem3r_plugin.model.weights import find_weights, random_network
+from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loader
+from mem3r_plugin.training.checkpoint import load_training, save_training
+from mem3r_plugin.training.config import TrainingConfig
+from mem3r_plugin.training.losses import total_loss
+from mem3r_plugin.training.schedule import build_optimiser, learning_rate, set_learning_rate
+from mem3r_plugin.training.unroll import UnrolledNetwork
+from mem3r_plugin.training.validation import validate
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+LOG = "log.jsonl"
+
+
+def train(config: TrainingConfig, output: Path, *, minutes: float | None = None) -> Path:
+    """Train until the curriculum ends or the time is up; continues what already lies in `output`.
+
+    Leaves `checkpoint.safetensors` (to resume), `weights.safetensors` (to use), `log.jsonl` and TensorBoard
+    curves. Killed at any moment it loses the steps since the last checkpoint and no more.
+
+    Args:
+        config: what to train.
+        output: folder of the run.
+        minutes: stop after so many minutes, ready to be resumed; None trains to the end.
+
+    Returns:
+        the file of weights.
+
+    Raises:
+        Mem3RError: nothing to train with, another network lies in `output`, or the loss is not finite.
+    """
+    return Trainer(config, output).run(minutes)
+
+
+def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
+    """The network training starts from: random, from our weights, or a Mem3R made of a CUT3R checkpoint."""
+    network_config = load_preset("model", config.model, NetworkConfig())
+    network_config = replace(network_config, picture_size=max(config.data.size))
+    if config.start is None:
+        return random_network(network_config, config.seed)
+    checkpoint = read_checkpoint(find_weights(config.start))
+    if is_mem3r(network_config) and "pose_memory.slots" in checkpoint.tensors:
+        return mem3r_from_cut3r(checkpoint, network_config, config.seed)
+    return build_network(checkpoint, network_config)
+
+
+@dataclass
+class Progress:
+    """What is summed up between two lines of the log."""
+
+    started: float
+    steps: int = 0
+    views: int = 0
+    waited: float = 0.0
+    terms: dict[str, float] | None = None
+
+    def add(self, terms: dict[str, Tensor], views: int, waited: float) -> None:
+        """Count one step."""
+        self.steps += 1
+        self.views += views
+        self.waited += waited
+        sums = self.terms or {}
+        self.terms = {k: sums.get(k, 0.0) + float(v.detach()) for k, v in terms.items()}
+
+    def means(self) -> dict[str, float]:
+        """Mean terms, frames per second, and the share of the time spent waiting for data."""
+        seconds = time.monotonic() - self.started
+        terms = {name: value / self.steps for name, value in (self.terms or {}).items()}
+        return {
+            **terms,
+            "frames_per_second": self.views / seconds,
+            "waiting": self.waited / seconds,
+        }
+
+
+class Trainer:
+    """One training run in one folder."""
+
+    def __init__(self, config: TrainingConfig, output: Path) -> None:
+        self.config = config
+        self.output = output
+        self.console = Console()
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = _accelerator(config)
+        self.network = starting_network(config).train()
+        self.optimiser: AdamW = build_optimiser(self.network, config.optimiser)
+        self.step = 0
+        if self.checkpoint.is_file():
+            self.step = load_training(self.checkpoint, self.network, self.optimiser)
+            self.console.print(f"resuming {output} at step {self.step} of {config.steps}")
+        unrolled = UnrolledNetwork(
+            self.network, config.loss, config.truncate, config.checkpoint_activations
+        )
+        self.unrolled, self.optimiser = self.accelerator.prepare(unrolled, self.optimiser)
+        self.board = _tensorboard(output) if self.accelerator.is_main_process else None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run is saved."""
+        return self.output / CHECKPOINT
+
+    def run(self, minutes: float | None) -> Path:
+        """Train until the end, or for so many minutes."""
+        started = saved = time.monotonic()
+        progress = Progress(started)
+        batches = self.batches()
+        while self.step < self.config.steps:
+            asked = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - asked
+            terms = self.train_step(batch.to(self.accelerator.device))
+            self.step += 1
+            progress.add(terms, batch.images.shape[0] * batch.images.shape[1], waited)
+            if self.step % self.config.log_every == 0:
+                self.log("train", progress.means())
+                progress = Progress(time.monotonic())
+            if self.step % self.config.validate_every == 0:
+                self.validate()
+            now = time.monotonic()
+            if now - saved > 60 * self.config.checkpoint_minutes:
+                self.save()
+                saved = now
+            if minutes is not None and now - started > 60 * minutes:
+                break
+        self.save()
+        return self.output / WEIGHTS
+
+    def batches(self) -> Iterator[SequenceBatch]:
+        """Batches from the next step on."""
+        accelerator = self.accelerator
+        in_place = self.config.data.workers == 0
+        return iter(
+            batch_loader(
+                WorldBatches(
+                    self.config,
+                    self.step,
+                    accelerator.process_index,
+                    accelerator.num_processes,
+                    device=str(accelerator.device) if in_place else "cpu",
+                )
+            )
+        )
+
+    def train_step(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """One optimiser step; returns the loss terms.
+
+        Raises:
+            Mem3RError: the gradient is not finite; the last checkpoint is kept.
+        """
+        config = self.config
+        rate = learning_rate(self.step, config.steps, config.optimiser)
+        set_learning_rate(self.optimiser, rate)
+        with self.accelerator.autocast():
+            terms: dict[str, Tensor] = self.unrolled(batch, self.view_asked_by_rays(batch))
+            loss = total_loss(terms, config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.unrolled.parameters(), config.optimiser.clip)
+        if norm is not None and not torch.isfinite(norm):
+            raise Mem3RError(
+                f"loss {float(loss):.4g} with gradient norm {float(norm):.4g} at step {self.step}; "
+                f"{self.checkpoint} is kept, resume with a lower optimiser.learning_rate or precision: no"
+            )
+        self.optimiser.step()
+        return terms
+
+    def view_asked_by_rays(self, batch: SequenceBatch) -> int | None:
+        """Every second step, if colours are trained, a view after the first is given by its rays alone."""
+        if not self.config.loss.rgb or self.step % 2:
+            return None
+        views = batch.images.shape[1]
+        return int(np.random.default_rng([self.config.seed, self.step]).integers(1, views))
+
+    def validate(self) -> None:
+        """Measure on held-back worlds and log it."""
+        if self.accelerator.is_main_process:
+            self.network.eval()
+            self.log("validation", validate(self.network, self.config.data.size))
+            self.network.train()
+
+    def log(self, kind: str, values: dict[str, float]) -> None:
+        """Write a line to the log, the curves and the terminal."""
+        if self.board is None:
+            return
+        with (self.output / LOG).open("a") as file:
+            file.write(json.dumps({"kind": kind, "step": self.step, **values}) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(f"{kind}/{name}", value, self.step)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.console.print(f"{kind} {self.step}/{self.config.steps}  {shown}", highlight=False)
+
+    def save(self) -> None:
+        """Write the checkpoint and the weights."""
+        if self.accelerator.is_main_process:
+            save_training(self.checkpoint, self.network, self.optimiser, self.step, self.config)
+            write_checkpoint(self.network, self.output / WEIGHTS)
+
+
+def _accelerator(config: TrainingConfig) -> Accelerator:
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError as error:
+        raise ConfigError('training needs accelerate: pip install "mem3r-plugin[train]"') from error
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
+
+
+def _tensorboard(output: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            'training needs tensorboard: pip install "mem3r-plugin[train]"'
+        ) from error
+    return SummaryWriter(str(output / "tensorboard"))
