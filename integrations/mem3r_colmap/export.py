@@ -104,7 +104,10 @@ def _warnings(scan: Scan, points: int, without_points: int) -> tuple[str, ...]:
     if not scan.complete:
         warnings.append(f"the scan is not complete; its {len(scan)} frames so far are exported")
     if points == 0:
-        warnings.append("no point is seen in enough pictures, so the model has poses only")
+        warnings.append(
+            "no point is seen in enough pictures, so the model has poses only; "
+            "min_track_length = 1 would keep points that a single picture vouches for"
+        )
     elif without_points:
         warnings.append(
             f"{without_points} of {len(scan)} pictures see no point; some readers (gsplat's) fail on them"
