@@ -111,18 +111,18 @@ def _statistics(scan: Scan, keyframes: list[int], config: PointCloudConfig) -> t
 def _frame_points(scan: Scan, index: int, stride: int, min_confidence: float) -> NDArray[np.void]:
     """The confident points of one frame, an array of `_POINT`."""
     grid = np.s_[::stride, ::stride]
-    depth = scan.depth(index)[grid]
+    depth, confidence = scan.depth(index)[grid], scan.confidence(index)[grid]
     network_pixels = scan.network_camera.pixel_centres()[grid]
     pixels = scan.transform.inverse.pixels(network_pixels)
     good = (
         (depth > 0)
-        & (scan.confidence(index)[grid] >= min_confidence)
+        & (confidence >= min_confidence)
         & scan.camera.contains(pixels)  # padding lies outside the original picture
     )
     in_camera = scan.network_camera.unproject(network_pixels[good], depth[good])
     points = np.empty(len(in_camera), _POINT)
     points["position"] = transform_points(scan.frames[index].camera_to_world, in_camera)
-    points["confidence"] = scan.confidence(index)[grid][good]
+    points["confidence"] = confidence[good]
     points["frame"] = index
     points["pixel"] = pixels[good]
     return points
