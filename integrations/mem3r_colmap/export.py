@@ -73,12 +73,12 @@ def export_colmap(
         OutputError: `output` is in use or cannot be written; nothing of this export is left there.
     """
     config = config or ColmapExportConfig()
-    cloud = confident_points(scan, config.points)
-    share = max(1, config.max_observations // len(scan))
-    observations = observe(scan, cloud, config.depth_tolerance, share)
-    observations = observations.of_long_tracks(config.min_track_length)
-    names = image_names(scan)
     with new_folder(Path(output), config.overwrite, marker=_MODEL) as folder:
+        cloud = confident_points(scan, config.points)
+        share = max(1, config.max_observations // len(scan))
+        observations = observe(scan, cloud, config.depth_tolerance, share)
+        observations = observations.of_long_tracks(config.min_track_length)
+        names = image_names(scan)
         (folder / "images").mkdir()
         colours = write_images(scan, names, folder / "images", cloud)
         model = build_reconstruction(scan, names, cloud.positions, colours, observations)
