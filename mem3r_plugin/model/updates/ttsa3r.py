@@ -52,9 +52,10 @@ class TTSA3RStep:
     def finish(self, context: UpdateContext) -> Update:
         """The gate; the first frame writes everything."""
         kept = context.kept
-        if context.update or self._keep_always or context.first:
+        first = context.first or not kept  # a state written under another rule kept nothing
+        if context.update or self._keep_always or first:
             kept = {"candidate": context.candidate, "image_tokens": context.image_tokens}
-        if context.first:
+        if first:
             return Update(None, kept)
         gate = self.temporal(context) * self.spatial(context)
         return Update(gate.unsqueeze(-1), kept)
