@@ -54,6 +54,8 @@ _TILE = {
     "photo": (0.5, 3.0),
 }
 """Smallest and largest width in metres of one repetition of each texture."""
+_VIVID = ("poster", "books", "carpet", "stripes")
+"""Textures whose colours have little to do with each other."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Builder:
         self,
         *names: str,
         fill: tuple[float, float] | None = None,
-        bright: tuple[float, float] = (0.25, 0.95),
+        bright: tuple[float, float] = (0.35, 1.0),
         glow: float = 0.0,
     ) -> Material:
         """A random texture of one of these kinds in random colours.
@@ -107,7 +109,9 @@ class Builder:
         if name == "photo":
             palette = np.eye(3) * rng.uniform(0.8, 1.1)
         else:
-            palette = self._palette(bright, vivid=name in ("poster", "books", "carpet", "stripes"))
+            palette = self._palette(bright, vivid=name in _VIVID)
+            if name == "foliage":
+                palette *= (0.7, 1.0, 0.45)
         if fill is not None:
             return Material(texture, palette, fill, (0.5, 0.5), glow=glow)
         tile = float(np.exp(rng.uniform(*np.log(_TILE[name]))))
@@ -119,11 +123,12 @@ class Builder:
         rng = self.rng
         hue = rng.normal(0.09, 0.06) if rng.random() < 0.5 else rng.random()
         value = rng.uniform(*bright)
-        first = [hue % 1, rng.beta(1.5, 4), value]
+        first = [hue % 1, rng.beta(1.2, 4), value]
         second = [(hue + rng.normal(0, 0.08)) % 1, rng.beta(1.5, 4), value * rng.uniform(0.35, 1.3)]
-        third = [rng.random(), rng.beta(2, 3), rng.uniform(0.1, 0.9)]
+        third = [rng.random(), rng.beta(1.2, 4), rng.uniform(0.1, 0.9)]
         if vivid:
             second = [rng.random(), rng.beta(2, 2), rng.uniform(0.2, 0.95)]
+            third[1] = rng.beta(2, 3)
         colours = np.array([colorsys.hsv_to_rgb(*colour) for colour in (first, second, third)])
         return np.clip(colours, 0, 1)
 

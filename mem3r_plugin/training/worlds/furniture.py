@@ -86,7 +86,7 @@ def _chair(builder: Builder, base: Array, yaw: float, size: Size) -> None:
 
 
 def _cabinet(builder: Builder, base: Array, yaw: float, size: Size) -> None:
-    width, depth, height = size
+    width, _, height = size
     front = builder.material("door", "wood", "stripes", "tiles", fill=(width / 2, height))
     middle = _place(base, yaw, 0, 0, height / 2)
     builder.box(middle, size, turn(yaw), builder.material(*_SOLID), front=front, grounded=0.5)
@@ -237,7 +237,7 @@ def _car(builder: Builder, base: Array, yaw: float, size: Size) -> None:
 
 
 def _lamp_post(builder: Builder, base: Array, yaw: float, size: Size) -> None:
-    width, _, height = size
+    _, _, height = size
     metal = builder.material("plain", bright=(0.1, 0.4))
     builder.cylinder(base, 0.07, height, metal)
     head = _place(base, yaw, 0, -0.5, height)

@@ -15,8 +15,16 @@ from mem3r_plugin.training.worlds.scenes import Route, World
 
 Style = Literal["handheld", "walk", "orbit", "drive", "loop"]
 STYLES: tuple[Style, ...] = get_args(Style)
-MARGIN = 0.2
+MARGIN = 0.3
 """Metres that cameras keep from obstacles and walls."""
+_FASTEST_TURN = 0.07
+"""Radians a frame at which corners are taken at most."""
+_FASTEST_LOOP = 0.3
+"""Metres a frame at which loops are hurried through to come round again."""
+_LAPS = 1.15
+"""Times around a loop, where the frames suffice for it."""
+_STEP = 0.1
+"""Metres between the points of a line to follow."""
 _STYLES_OF = {
     "room": ("handheld", "handheld", "walk", "orbit"),
     "corridor": ("walk", "handheld"),
@@ -60,7 +68,7 @@ def typical_speed(style: Style) -> float:
 def choose_style(world_kind: str, seed: int) -> Style:
     """A style that suits the kind of world."""
     rng = np.random.default_rng([seed, 2])
-    return rng.choice(_STYLES_OF[world_kind])  # type: ignore[no-any-return]
+    return rng.choice(_STYLES_OF[world_kind])
 
 
 def sample_path(world: World, frames: int, seed: int, style: Style | None = None) -> Tensor:
@@ -152,50 +160,72 @@ def _poses(position: Array, yaw: Array, pitch: Array, roll: Array) -> Array:
 
 
 def _follow(
-    world: World, route: Route, rng: np.random.Generator, frames: int, motion: _Motion, speed: float
+    world: World,
+    route: Route,
+    rng: np.random.Generator,
+    frames: int,
+    motion: _Motion,
+    speed: float,
 ) -> tuple[Array, Array, Array]:
-    """Along a route, round its corners, turning back at neither end."""
-    line = _rounded(route)
-    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    distance = _walked(rng, frames, speed)
-    if not route.closed:
-        lead = min(2.0, along[-1] / 4)
-        distance *= min(1.0, (along[-1] - 2 * lead) / max(distance[-1], 1e-9))
-        distance += rng.uniform(lead, along[-1] - lead - distance[-1])
-        place = distance
+    """Along a route, slower round its corners; around and around closed ones."""
+    line, heading = _line(route)
+    passed = np.cumsum(1 + 0.2 * _wander(rng, frames, 30, 150))
+    if route.closed:
+        speed = _coming_round(heading, frames, speed)
+        time = _arrival(heading, speed)
+        laps = np.arange(int(2 + passed[-1] / time[-1]))[:, None]
+        heading = (heading[:-1] + laps * (heading[-1] - heading[0])).ravel()
+        time = (time[:-1] + laps * time[-1]).ravel()
+        line = np.tile(line[:-1], (len(laps), 1))
+        first, last = 0.0, time[-1]
     else:
-        distance += rng.uniform(0, along[-1])
-        place = distance % along[-1]
-    centre = np.stack([np.interp(place, along, line[:, axis]) for axis in range(2)], -1)
-    ahead = np.stack(
-        [_smooth_slope(place, along, line[:, axis], route.closed) for axis in range(2)], -1
-    )
-    heading = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
+        time = _arrival(heading, speed)
+        lead = min(int(2.0 / _STEP), len(line) // 4)
+        first, last = time[lead], time[-1 - lead]
+        passed = passed * min(1.0, (last - first) / passed[-1])
+    passed = passed - passed[0]
+    clock = rng.uniform(first, max(first, last - passed[-1])) + passed
+    place = np.stack([np.interp(clock, time, line[:, axis]) for axis in range(2)], -1)
+    heading = np.interp(clock, time, heading)
     free = max(0.0, route.free - MARGIN)
     aside = min(motion.sway, free) * _wander(rng, frames, 60, 300) + rng.uniform(-0.4, 0.4) * free
-    aside = aside.clip(-free, free)
     left = np.stack([-np.sin(heading), np.cos(heading)], -1)
-    height = rng.uniform(*motion.height) + _bob(rng, distance, motion.bob)
-    return (
-        np.column_stack([centre + aside[:, None] * left, height]),
-        heading,
-        np.full(frames, -0.05),
-    )
+    height = rng.uniform(*motion.height) + _bob(rng, passed * speed, motion.bob)
+    position = np.column_stack([place + aside.clip(-free, free)[:, None] * left, height])
+    return position, heading, np.full(frames, -0.05)
 
 
-def _smooth_slope(
-    place: Array, along: Array, values: Array, closed: bool, reach: float = 0.5
-) -> Array:
-    """Change of a coordinate over a metre around each place of a line."""
-    period = along[-1] if closed else None
-    first, second = place - reach, place + reach
-    return np.interp(second, along, values, period=period) - np.interp(
-        first, along, values, period=period
-    )
+def _line(route: Route) -> tuple[Array, Array]:
+    """Points (N, 2) along a route, `_STEP` apart, and the heading at each; closed ones end in their start."""
+    corners = _rounded(route)
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+    places = np.linspace(0, along[-1], int(along[-1] / _STEP) + 1)
+    reach = 0.5
+    period = along[-1] if route.closed else None
+
+    def at(where: Array) -> Array:
+        return np.stack([np.interp(where, along, axis, period=period) for axis in corners.T], -1)
+
+    ahead = at(places + reach) - at(places - reach)
+    return at(places), np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
+
+
+def _arrival(heading: Array, speed: float) -> Array:
+    """Frames needed to reach each point of a line."""
+    per_step = np.maximum(_STEP / speed, np.abs(np.diff(heading)) / _FASTEST_TURN)
+    return np.concatenate([[0.0], np.cumsum(per_step)])
+
+
+def _coming_round(heading: Array, frames: int, speed: float) -> float:
+    """A speed that leads past the start again; the given one if the frames do not suffice for that."""
+    for faster in np.geomspace(speed, max(speed, _FASTEST_LOOP), 8):
+        if _LAPS * _arrival(heading, faster)[-1] < frames:
+            return float(faster)
+    return speed
 
 
 def _rounded(route: Route) -> Array:
-    """The middle line with a quarter circle at each corner, in steps of at most a few centimetres."""
+    """The middle line with a quarter circle at each corner."""
     radius = 0.5 * route.width
     points = route.points
     before, after = np.roll(points, 1, axis=0), np.roll(points, -1, axis=0)

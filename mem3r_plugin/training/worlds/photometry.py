@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_BRIGHTNESS = 0.42
+"""Mean brightness that automatic exposure aims at."""
+
 
 def disturb(images: Tensor, seed: int) -> Tensor:
-    """Exposure drift, white balance, tone curve, vignetting, blur and noise, drawn once a sequence.
+    """Automatic exposure, white balance, tone curve, vignetting, blur and noise.
+
+    All are drawn once a sequence; only the exposure drifts.
 
     Args:
         images: RGB in [0, 1], (T, 3, H, W).
@@ -19,8 +24,9 @@ def disturb(images: Tensor, seed: int) -> Tensor:
         images of the same shape, in [0, 1].
     """
     rng = np.random.default_rng([seed, 4])
-    frames, _, height, width = images.shape
-    gain = np.exp2(rng.normal(0, 0.25) + 0.2 * _drift(rng, frames))
+    frames, width = images.shape[0], images.shape[-1]
+    exposure = _BRIGHTNESS / float(images.mean().clamp(min=0.05)) * np.exp2(rng.normal(0, 0.25))
+    gain = exposure * np.exp2(0.2 * _drift(rng, frames))
     balance = np.exp(rng.normal(0, 0.06, 3))
     gains = images.new_tensor(gain[:, None] * balance)[:, :, None, None]
     images = (images * gains) ** float(np.exp(rng.normal(0, 0.12)))

@@ -243,9 +243,9 @@ def _lamps(builder: Builder, size: Array, device: torch.device | str) -> Lightin
     rng = builder.rng
     places = rng.uniform((0.2, 0.2, 0.6), (0.8, 0.8, 0.95), (2, 3)) * size
     warm = np.stack([np.ones(2), rng.uniform(0.8, 1.0, 2), rng.uniform(0.6, 1.05, 2)], -1)
-    colour = warm * rng.uniform(0.4, 1.0, (2, 1))
-    ambient = rng.uniform(0.2, 0.45) * rng.uniform(0.85, 1.0, 3)
-    return _lighting(places, colour, rng.uniform(2.0, 5.0, 2), ambient, np.zeros((2, 3)), device)
+    colour = warm * rng.uniform(0.5, 1.2, (2, 1))
+    ambient = rng.uniform(0.4, 0.65) * rng.uniform(0.85, 1.0, 3)
+    return _lighting(places, colour, rng.uniform(2.5, 6.0, 2), ambient, np.zeros((2, 3)), device)
 
 
 def _lighting(
@@ -312,7 +312,7 @@ def _corridor(
 ) -> World:
     rng = builder.rng
     width, height = float(rng.uniform(1.7, 3.6)), float(rng.uniform(2.3, 3.2))
-    points = _way(rng, config.length, closed, shortest=4 * width)
+    points = _way(rng, config.length, closed, shortest=2.5 * width if closed else 4 * width)
     low, high = points.min(0) - width, points.max(0) + width
     _floor_and_ceiling(builder, low, high, height)
     material = builder.material(*_WALLS)
@@ -326,8 +326,8 @@ def _corridor(
             _line_up(builder, start, end, CORRIDOR_PIECES, 0.0, 4.0 / config.clutter, margin=width)
     _ceiling_lamps(builder, points, height, closed)
     towards = np.array([[0.5, 0.3, 0.8], [-0.7, -0.4, 0.6]]) * 1e4
-    colour = rng.uniform(0.2, 0.5, (2, 1)) * rng.uniform(0.85, 1.0, (2, 3))
-    ambient = rng.uniform(0.4, 0.6) * rng.uniform(0.9, 1.0, 3)
+    colour = rng.uniform(0.3, 0.7, (2, 1)) * rng.uniform(0.85, 1.0, (2, 3))
+    ambient = rng.uniform(0.55, 0.8) * rng.uniform(0.9, 1.0, 3)
     lighting = _lighting(towards, colour, np.full(2, 1e9), ambient, np.zeros((2, 3)), device)
     floor = (
         np.array([*(points.min(0) - width / 2), 0.0]),
@@ -387,11 +387,11 @@ def _street(
     road, pavement = float(rng.uniform(6.0, 9.0)), float(rng.uniform(2.0, 3.5))
     width = road + 2 * pavement
     # The way goes on behind the last place a camera reaches, so that there is always something ahead.
-    points = _way(rng, config.length if closed else config.length + 50, closed, shortest=3 * width)
+    points = _way(rng, config.length + (0 if closed else 50), closed, shortest=3 * width)
     x, y, _ = np.eye(3)
     low, high = points.min(0) - 60, points.max(0) + 60
     middle = np.array([*(low + high) / 2, 0.0])
-    ground = builder.material("asphalt", "pebbles", "asphalt", bright=(0.3, 0.6))
+    ground = builder.material("asphalt", "pebbles", "asphalt", bright=(0.35, 0.7))
     builder.flat(middle, x, y, tuple(high - low), ground)
     # Houses inside a loop must not reach through to its other side.
     deepest = 0.45 * float((np.ptp(points, axis=0) - width).min()) if closed else 8.0
@@ -494,8 +494,8 @@ def _daylight(rng: np.random.Generator, device: torch.device | str) -> Lighting:
     heading, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.2)
     sun = np.array([np.cos(heading), np.sin(heading), height])
     towards = np.stack([sun, [-sun[0], -sun[1], 0.3]]) * 1e5
-    colour = np.array([[1.0, 0.95, 0.85], [0.5, 0.55, 0.65]]) * rng.uniform(0.35, 0.85, (2, 1))
-    ambient = np.array([0.9, 0.95, 1.0]) * rng.uniform(0.3, 0.5)
+    colour = np.array([[1.0, 0.95, 0.85], [0.5, 0.55, 0.65]]) * rng.uniform(0.6, 1.1, (2, 1))
+    ambient = np.array([0.9, 0.95, 1.0]) * rng.uniform(0.5, 0.75)
     zenith = np.array([0.3, 0.5, 0.85]) * rng.uniform(0.6, 1.1)
     horizon = np.array([0.85, 0.9, 0.95]) * rng.uniform(0.7, 1.05)
     if rng.random() < 0.35:  # overcast

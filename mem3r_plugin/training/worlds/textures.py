@@ -183,7 +183,7 @@ def _per_cell(rng: Rng, column: Array, row: Array, low: float, high: float) -> A
 
 def _border(x: Array, y: Array, width_x: float, width_y: float) -> Array:
     inside = (np.minimum(x, 1 - x) > width_x) & (np.minimum(y, 1 - y) > width_y)
-    return 1.0 - inside
+    return np.where(inside, 0.0, 1.0)
 
 
 def _plain(rng: Rng) -> Array:
@@ -265,7 +265,11 @@ def _weave(rng: Rng) -> Array:
 def _carpet(rng: Rng) -> Array:
     figure = _noise(rng, 2.2, 2)
     bands = np.floor(figure * rng.integers(5, 9)) % 3
-    return _mix(0.7 + 0.6 * (_noise(rng, 0.2) - 0.5), bands == 1, bands == 2)
+    return _mix(
+        0.7 + 0.6 * (_noise(rng, 0.2) - 0.5),
+        np.where(bands == 1, 1.0, 0.0),
+        np.where(bands == 2, 1.0, 0.0),
+    )
 
 
 def _pebbles(rng: Rng) -> Array:
@@ -288,7 +292,7 @@ def _asphalt(rng: Rng) -> Array:
     return _mix(
         0.7 + 0.7 * (_noise(rng, 0.1) - 0.5) + 0.2 * _noise(rng, 1.5),
         0.6 * cracks,
-        _noise(rng, 1.8) > 0.75,
+        np.clip(6 * _noise(rng, 1.8) - 4.5, 0, 0.5),
     )
 
 
@@ -297,7 +301,7 @@ def _foliage(rng: Rng) -> Array:
     return _mix(
         0.35 + 0.9 * leaves * _noise(rng, 0.5, 12),
         np.clip(4 * leaves - 2, 0, 1),
-        _noise(rng, 1.0, 10) > 0.8,
+        np.where(_noise(rng, 1.0, 10) > 0.8, 1.0, 0.0),
     )
 
 
