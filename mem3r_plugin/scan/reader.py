@@ -91,6 +91,11 @@ class Scan:
         return replace(self.camera, fx=focal, fy=focal)
 
     @property
+    def depth_unit(self) -> float:
+        """The step in which depth is stored: `depth` is exact to half of it."""
+        return self._geometry.depth_unit
+
+    @property
     def transform(self) -> ImageTransform:
         """From original pixels to network pixels."""
         return self._geometry.transform

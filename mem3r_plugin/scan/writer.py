@@ -74,8 +74,16 @@ class ScanSink:
         self.header = header
         self._copy_images = copy_images
         self._overwrite = overwrite
-        self._resume_from = resume_from
+        self._resumes = resume_from is not None
         self._frames = 0
+        if resume_from is not None:
+            self._frames = resume_from.frames
+            self.header = replace(
+                header,
+                skipped=resume_from.skipped,
+                clipped_depths=resume_from.clipped_depths,
+                complete=False,
+            )
         self._lines: FileIO | None = None
         self._unsynced: list[Path] = []
 
@@ -88,9 +96,10 @@ class ScanSink:
             OutputError: the folder cannot be written, or holds something not to be replaced.
         """
         with output_errors(self.path):
-            if self._resume_from is not None:
-                self._rewind(self._resume_from)
+            if self._resumes:
+                self._rewind()
             else:
+                self.check_folder()
                 self._make_room()
                 self._write_header()
             for folder in (DEPTH, CONFIDENCE, *([IMAGES] if self._copy_images else [])):
@@ -157,6 +166,27 @@ class ScanSink:
 
     # -- beyond the interface: what `run` needs for skipped frames and checkpoints ---------------
 
+    def check_folder(self) -> None:
+        """Refuse to begin a scan where something else lies; nothing is changed.
+
+        Raises:
+            OutputError: the folder holds a scan that is not to be replaced, or no scan at all.
+        """
+        if self._resumes or not self.path.is_dir():
+            return
+        names = {entry.name for entry in self.path.iterdir()}
+        if HEADER in names and not self._overwrite:
+            raise OutputError(
+                f"{self.path} already holds a scan; continue it with --resume, replace it with "
+                "--overwrite, or choose another --output"
+            )
+        foreign = names - set(ENTRIES) - {f".{HEADER}.tmp"}
+        if HEADER not in names and foreign:
+            raise OutputError(
+                f"{self.path} is not empty and not a scan (it holds {min(foreign)}); choose "
+                "another --output"
+            )
+
     def skip(self, skipped: SkippedFrame) -> None:
         """Note a frame that could not be used."""
         self.header = replace(self.header, skipped=(*self.header.skipped, asdict(skipped)))
@@ -182,30 +212,18 @@ class ScanSink:
 
     def _make_room(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        names = {entry.name for entry in self.path.iterdir()}
-        foreign = names - set(ENTRIES) - {f".{HEADER}.tmp"}
-        if HEADER in names and not self._overwrite:
-            raise OutputError(
-                f"{self.path} already holds a scan; continue it with --resume, replace it with "
-                "--overwrite, or choose another --output"
-            )
-        if HEADER not in names and foreign:
-            raise OutputError(
-                f"{self.path} is not empty and not a scan (it holds {min(foreign)}); choose "
-                "another --output"
-            )
         # The header goes last: what is half removed is still known as a scan.
-        for name in sorted(names & set(ENTRIES), key=lambda name: name == HEADER):
+        for name in sorted(ENTRIES, key=lambda name: name == HEADER):
             entry = self.path / name
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
-                entry.unlink()
+                entry.unlink(missing_ok=True)
 
-    def _rewind(self, mark: ScanMark) -> None:
+    def _rewind(self) -> None:
         lines = self.path / FRAMES
         with lines.open("rb+") as file:
-            for number in range(mark.frames):
+            for number in range(self._frames):
                 if not file.readline().endswith(b"\n"):
                     raise ScanError(
                         f"{lines} has lost its line {number + 1}, which the checkpoint builds on; "
@@ -214,12 +232,8 @@ class ScanSink:
             file.truncate(file.tell())
         for folder in (DEPTH, CONFIDENCE, IMAGES):
             for path in (self.path / folder).glob("*"):
-                if not path.stem.isdigit() or int(path.stem) >= mark.frames:
+                if not path.stem.isdigit() or int(path.stem) >= self._frames:
                     path.unlink()
-        self._frames = mark.frames
-        self.header = replace(
-            self.header, skipped=mark.skipped, clipped_depths=mark.clipped_depths, complete=False
-        )
 
     def _geometry(self, estimate: FrameEstimate) -> ScanGeometry:
         known = self.header.geometry

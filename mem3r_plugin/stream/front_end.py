@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ class FrontEnd:
         *,
         start_index: int = 0,
         on_skip: Callable[[SkippedFrame], None] | None = None,
-    ) -> Iterator[FrameEstimate]:
+    ) -> Generator[FrameEstimate, None, None]:
         """Estimates of all usable frames of a source, in order; the next pictures are read ahead.
 
         Args:

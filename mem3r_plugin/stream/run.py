@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,14 @@ def run(
         checkpoint = Checkpoint.load(config.output)
         if checkpoint is not None:
             header = recorded
+    scan = ScanSink(
+        config.output,
+        header,
+        copy_images=opened.kind not in ("images", "video"),
+        overwrite=config.overwrite or config.resume,
+        resume_from=None if checkpoint is None else checkpoint.mark,
+    )
+    scan.check_folder()
     front_end = FrontEnd.from_pretrained(
         config.model,
         weights=config.weights,
@@ -144,14 +153,7 @@ def run(
     )
     if checkpoint is not None:
         front_end.load_state(checkpoint.tensors)
-    scan = ScanSink(
-        config.output,
-        header,
-        copy_images=opened.kind not in ("images", "video"),
-        overwrite=config.overwrite or config.resume,
-        resume_from=None if checkpoint is None else checkpoint.mark,
-    )
-    done = 0 if checkpoint is None else checkpoint.mark.frames
+    done = scan.mark.frames
     with RunProgress(opened.expected_frames, done, silent) as progress:
         if checkpoint is not None:
             progress.note(f"resuming {config.output} after {done} frames")
@@ -181,10 +183,18 @@ def _pump(
         progress.note(f"skipped {skipped.name}: it {skipped.reason}")
 
     with ExitStack() as stack:
+        estimates = stack.enter_context(
+            closing(front_end.stream(source, start_index=start_index, on_skip=skip))
+        )
+        # An old scan is not touched before it is clear that there will be a new one.
+        first = list(islice(estimates, 1))
+        if not first and scan.mark.frames == 0:
+            culprit = scan.header.skipped[0]
+            raise SourceError(f"no frame could be used: {culprit['name']} {culprit['reason']}")
         for sink in (scan, *sinks):
             sink.open()
             stack.push(_closer(sink))
-        for estimate in front_end.stream(source, start_index=start_index, on_skip=skip):
+        for estimate in chain(first, estimates):
             for sink in (scan, *sinks):
                 sink.write(estimate)
             progress.advance()
@@ -193,9 +203,6 @@ def _pump(
                 if source.restartable:
                     state = front_end.save_state()
                     Checkpoint(estimate.frame.index + 1, scan.mark, state).save(scan.path)
-        if scan.mark.frames == 0:
-            first = scan.header.skipped[0]
-            raise SourceError(f"no frame could be used: {first['name']} {first['reason']}")
 
 
 def _closer(sink: Sink) -> Callable[..., None]:

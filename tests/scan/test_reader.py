@@ -26,7 +26,7 @@ def test_scan_gives_back_what_was_written(tmp_path):
         np.testing.assert_array_equal(frame.camera_to_world, estimate.camera_to_world)
         depth, confidence = scan.depth(index), scan.confidence(index)
         assert depth.dtype == confidence.dtype == np.float32
-        np.testing.assert_allclose(depth, estimate.depth, atol=scan.header.geometry.depth_unit / 2)
+        np.testing.assert_allclose(depth, estimate.depth, atol=scan.depth_unit / 2)
         np.testing.assert_array_equal(depth == 0, estimate.depth == 0)
         assert (confidence[depth == 0] == 1).all()
         np.testing.assert_allclose(1 / confidence, 1 / estimate.confidence, atol=0.5 / 255 + 1e-6)
@@ -122,7 +122,7 @@ def test_what_is_no_scan_is_refused(tmp_path):
             Scan.open(path)
     for content in ("{", "{}", "[]", '{"format": "mem3r-scan", "version": 99}', "\udcff"):
         (tmp_path / "scan.json").write_text(content, errors="surrogateescape")
-        with pytest.raises(ScanError, match="scan.json is damaged or of another format"):
+        with pytest.raises(ScanError, match=r"scan\.json is damaged or of another format"):
             Scan.open(tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_a_picture_that_has_gone_or_changed_is_named(tmp_path):
 
 def test_video_frames_are_decoded_by_position_in_any_order(tmp_path):
     video = tmp_path / "walk.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, ORIGINAL)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, ORIGINAL)
     for level in range(0, 200, 20):
         writer.write(np.full((*ORIGINAL[::-1], 3), level, np.uint8))
     writer.release()

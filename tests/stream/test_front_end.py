@@ -1,6 +1,7 @@
 """The front end gives sound estimates, forgets nothing across saving, and survives a bad network."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError, SourceError
 from mem3r_plugin.geometry.pose import invert_pose
 from mem3r_plugin.stream.front_end import MAX_REJECTED, pick_device
-from mem3r_plugin.stream.source import open_source
+from mem3r_plugin.stream.source import SkippedFrame, open_source
 from tests.stream.pictures import write_pictures
 from tests.stream.small_model import pictures
 
@@ -139,9 +140,8 @@ def test_reset_starts_the_state_anew_with_the_same_frame(small_model):
 def test_reset_interval_of_one_chains_every_frame(small_model):
     estimates = list(small_model.front_end(reset_interval=1).stream(list(pictures(4))))
     assert len(estimates) == 4
-    pairs = zip(estimates, estimates[1:], strict=False)
     images = list(pictures(4))
-    for index, (first, second) in enumerate(pairs):
+    for index, (first, second) in enumerate(pairwise(estimates)):
         fresh = small_model.front_end()
         fresh.step(images[index])
         relative = fresh.step(images[index + 1]).camera_to_world
@@ -180,7 +180,7 @@ def test_frame_with_nan_is_skipped_and_leaves_no_trace(small_model, monkeypatch,
     images = list(pictures(5))
     front_end, clean = small_model.front_end(), small_model.front_end()
     spoil(front_end, monkeypatch, {2}, change)
-    skipped = []
+    skipped: list[SkippedFrame] = []
     estimates = list(front_end.stream(images, on_skip=skipped.append))
     assert [e.frame.index for e in estimates] == [0, 1, 3, 4]
     assert [(s.position, s.name) for s in skipped] == [(2, "frame_000002.png")]
@@ -253,7 +253,7 @@ def test_unusable_device_is_refused():
 def test_frames_that_are_skipped_by_the_source_are_told(small_model, tmp_path):
     source = write_pictures(tmp_path, ["1.png", "2.png", "3.png"], 64, 48)
     (source / "2.png").write_bytes(b"not a picture")
-    skipped = []
+    skipped: list[SkippedFrame] = []
     estimates = list(small_model.front_end().stream(open_source(source), on_skip=skipped.append))
     assert [e.frame.name for e in estimates] == ["1.png", "3.png"]
     assert [s.name for s in skipped] == ["2.png"]
