@@ -100,9 +100,9 @@ class Demo:
 
 
 def _written_table(output: Path, written: dict[str, str]) -> Table:
-    table = Table("where", "what", title="Written")
+    table = Table("file or folder", "what it is", title=f"Written to {output}")
     for name, what in written.items():
-        table.add_row(str(output / name), what)
+        table.add_row(name, what)
     return table
 
 
