@@ -1,11 +1,14 @@
 """The promises of the project as a whole: light imports, documented modules, complete packages."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from importlib import resources
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 import tomllib
@@ -50,18 +53,43 @@ def test_presets_are_found_where_the_package_is_installed():
     assert "long.yaml" in {file.name for file in stream.iterdir()}
 
 
+def distribution(requirement: str) -> str:
+    """The normalised name in a requirement such as `huggingface_hub>=0.24`."""
+    return re.split(r"[\[<>=!~;\s]", requirement)[0].lower().replace("_", "-")
+
+
 def test_constraints_pin_every_direct_dependency(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"]]
+    wanted = {distribution(requirement) for requirement in project["dependencies"]}
     for extra in project["optional-dependencies"].values():
-        wanted += extra
-    pins = {
-        line.partition("==")[0].lower().replace("_", "-")
-        for line in (repository / "constraints.txt").read_text().splitlines()
-        if "==" in line
+        wanted |= {distribution(requirement) for requirement in extra}
+    lines = (repository / "constraints.txt").read_text().splitlines()
+    pinned = {distribution(line) for line in lines if "==" in line}
+    assert wanted - {"mem3r-plugin"} <= pinned
+
+
+def top_level_imports(file: Path) -> set[str]:
+    """Packages that a module imports as soon as it is imported itself."""
+    names: set[str] = set()
+    for statement in ast.parse(file.read_text()).body:
+        if isinstance(statement, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            names.add(statement.module.partition(".")[0])
+    return names - sys.stdlib_module_names
+
+
+def test_what_modules_import_is_what_the_core_depends_on(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    core = {distribution(requirement) for requirement in project["dependencies"]}
+    owners = packages_distributions()
+    missing = {
+        f"{file.relative_to(repository)} imports {name}"
+        for file in (repository / "mem3r_plugin").rglob("*.py")
+        for name in top_level_imports(file) - {"mem3r_plugin", "mem3r_colmap"}
+        if not core & {distribution(owner) for owner in owners.get(name, [])}
     }
-    names = {name.partition(">=")[0].partition("[")[0].lower().replace("_", "-") for name in wanted}
-    assert names - {"mem3r-plugin"} <= pins
+    assert missing == set()
 
 
 def test_a_wheel_holds_presets_integrations_and_licence(repository, tmp_path):
