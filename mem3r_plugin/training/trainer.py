@@ -185,7 +185,7 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.unrolled.parameters(), config.optimiser.clip)
         if norm is not None and not torch.isfinite(norm):
             raise Mem3RError(
-                f"loss {float(loss):.4g} with gradient norm {float(norm):.4g} at step {self.step}; "
+                f"loss {loss.item():.4g} with gradient norm {norm.item():.4g} at step {self.step}; "
                 f"{self.checkpoint} is kept, resume with a lower optimiser.learning_rate or precision: no"
             )
         self.optimiser.step()

@@ -1,0 +1,117 @@
+"""Losses are zero where they should be, blind to what they should not see, and differentiable everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mem3r_plugin.geometry.pose import (
+    pose_matrix,
+    quaternion_from_rotation,
+    relative_pose,
+    rotation_from_quaternion,
+)
+from mem3r_plugin.training.losses import (
+    motion_loss,
+    point_loss,
+    pose_loss,
+    relative_poses,
+    rgb_loss,
+)
+
+SHAPE = (2, 3, 4, 5)
+SCALE = torch.tensor([2.0, 5.0])
+
+
+def random_poses(seed: int, count: int = 4) -> Tensor:
+    """Poses (1, count, 7), float64."""
+    pose = torch.randn(1, count, 7, generator=torch.Generator().manual_seed(seed)).double()
+    pose[..., 3:] /= pose[..., 3:].norm(dim=-1, keepdim=True)
+    return pose
+
+
+def matrices(pose: Tensor) -> np.ndarray:
+    return pose_matrix(rotation_from_quaternion(pose[0, :, 3:].numpy()), pose[0, :, :3].numpy())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_relative_poses_agree_with_matrices(seed: int) -> None:
+    poses = random_poses(seed)
+    steps = relative_poses(poses)
+    expected = relative_pose(matrices(poses)[:-1], matrices(poses)[1:])
+    np.testing.assert_allclose(matrices(steps), expected, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_quaternion_sign_does_not_count(seed: int) -> None:
+    poses, scale = random_poses(seed), torch.ones(1)
+    flipped = poses.clone()
+    flipped[..., 3:] *= -1
+    assert pose_loss(flipped, poses, scale) == pytest.approx(0, abs=1e-12)
+    assert motion_loss(flipped, poses, scale) == pytest.approx(0, abs=1e-6)
+
+
+def test_motion_does_not_see_where_the_world_is() -> None:
+    """Moving all cameras together changes the pose loss but not the motion loss."""
+    poses, scale = random_poses(3), torch.ones(1)
+    turn = pose_matrix(rotation_from_quaternion([0.5, 0.5, 0.5, 0.5]), [1.0, 2.0, 3.0])
+    moved = turn @ matrices(poses)
+    quaternions = quaternion_from_rotation(moved[:, :3, :3])
+    elsewhere = torch.from_numpy(np.concatenate([moved[:, :3, 3], quaternions], axis=-1))[None]
+    assert pose_loss(elsewhere, poses, scale) > 1
+    assert motion_loss(elsewhere, poses, scale) == pytest.approx(0, abs=1e-6)
+
+
+def test_lengths_count_in_units_of_the_scene() -> None:
+    poses, off = random_poses(1), torch.zeros(1, 4, 7).double()
+    off[..., 0] = 1.0
+    near = pose_loss(poses + off, poses, torch.tensor([1.0]))
+    far = pose_loss(poses + off, poses, torch.tensor([10.0]))
+    assert near == pytest.approx(10 * float(far))
+
+
+def test_point_loss_counts_valid_pixels_only() -> None:
+    true, confidence = torch.randn(*SHAPE, 3), torch.ones(SHAPE)
+    predicted, valid = true.clone(), torch.ones(SHAPE, dtype=torch.bool)
+    valid[:, 1] = False
+    predicted[:, 1] += 100
+    assert point_loss(predicted, confidence, true, valid, SCALE, 0.2) == 0
+
+
+def test_confidence_is_best_at_reward_over_error() -> None:
+    """The minimum of c d - beta log c is at c = beta / d."""
+    true = torch.zeros(*SHAPE, 3)
+    predicted = true.clone()
+    predicted[..., 0] = 0.1 * SCALE.view(-1, 1, 1, 1)
+    valid = torch.ones(SHAPE, dtype=torch.bool)
+    confidence = torch.full(SHAPE, 2.0, requires_grad=True)
+    point_loss(predicted, confidence, true, valid, SCALE, 0.2).backward()
+    assert confidence.grad is not None
+    assert confidence.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-3, 1.0, 1e4])
+def test_gradients_are_finite_however_far_off(offset: float) -> None:
+    true, valid = torch.randn(*SHAPE, 3), torch.ones(SHAPE, dtype=torch.bool)
+    predicted = (true + offset).requires_grad_()
+    point_loss(predicted, torch.ones(SHAPE), true, valid, SCALE, 0.2).backward()
+    assert predicted.grad is not None
+    assert torch.isfinite(predicted.grad).all()
+
+
+def test_nothing_valid_costs_nothing() -> None:
+    nothing = torch.zeros(SHAPE, dtype=torch.bool)
+    points = torch.randn(*SHAPE, 3)
+    assert point_loss(points, torch.ones(SHAPE), points + 1, nothing, SCALE, 0.2) == 0
+
+
+def test_rgb_loss_brings_channels_together() -> None:
+    images = torch.rand(2, 3, 8, 9) * 2 - 1
+    assert rgb_loss(images.permute(0, 2, 3, 1), images) == 0
+    assert rgb_loss(images.permute(0, 2, 3, 1) + 0.5, images) == pytest.approx(0.25)

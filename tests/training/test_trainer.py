@@ -1,0 +1,212 @@
+"""Training learns, survives being killed, and resumes as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+
+from mem3r_plugin.errors import ConfigError, Mem3RError, WeightsError
+from mem3r_plugin.model.weights import load_network, random_network
+from mem3r_plugin.training.batch import WorldBatches
+from mem3r_plugin.training.config import (
+    DataConfig,
+    LossWeights,
+    OptimiserConfig,
+    Stage,
+    TrainingConfig,
+)
+from mem3r_plugin.training.schedule import learning_rate
+from mem3r_plugin.training.trainer import CHECKPOINT, LOG, WEIGHTS, train
+from mem3r_plugin.training.unroll import UnrolledNetwork
+from tests.model.networks import CUT3R, MEM3R
+from tests.model.test_checkpoint import public_state_dict
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps one precision per process; a run of the command line has a process of its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainingConfig:
+    """A network and pictures that train a step in a few hundredths of a second."""
+    model = tmp_path / "mini.yaml"
+    model.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(MEM3R)))))
+    return TrainingConfig(
+        model=str(model),
+        stages=(Stage(steps=4, views=3, sequences=2, stride=(1, 4)),),
+        data=DataConfig(size=(48, 32), workers=0),
+        optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=2),
+        precision="no",
+        threads=1,
+        log_every=1,
+        checkpoint_minutes=0,
+    )
+
+
+def test_resumed_run_gives_the_same_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    straight = load_file(train(config, tmp_path / "straight"))
+    for _ in range(4):
+        pieces = train(config, tmp_path / "pieces", minutes=0)
+    in_pieces = load_file(pieces)
+    assert straight.keys() == in_pieces.keys()
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, in_pieces[name]), name
+
+
+def test_loss_falls_on_one_batch(config: TrainingConfig) -> None:
+    torch.manual_seed(0)
+    batch = WorldBatches(config).batch_at(0)
+    unrolled = UnrolledNetwork(random_network(MEM3R).train(), config.loss)
+    optimiser = torch.optim.AdamW(unrolled.parameters(), lr=1e-3)
+    history = []
+    for _ in range(25):
+        terms = unrolled(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append({name: float(term.detach()) for name, term in terms.items()})
+    for name in ("pose", "motion", "points_self", "points_world"):
+        assert history[-1][name] < 0.7 * history[0][name], name
+
+
+def test_killed_run_resumes(config: TrainingConfig, tmp_path: Path) -> None:
+    """kill -9 while steps and checkpoints are being made."""
+    endless = replace(config, stages=(replace(config.stages[0], steps=10_000),))
+    preset = tmp_path / "endless.yaml"
+    preset.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(endless)))))
+    output = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mem3r_plugin.commands.main",
+            "train",
+            str(preset),
+            "--output",
+            str(output),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (output / CHECKPOINT).is_file() or not (output / WEIGHTS).is_file():
+            assert process.poll() is None, "training ended by itself"
+            assert time.monotonic() < deadline, "no checkpoint within a minute"
+            time.sleep(0.05)
+        time.sleep(0.4)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = len((output / LOG).read_text().splitlines())
+    train(endless, output, minutes=0)
+    steps = [json.loads(line)["step"] for line in (output / LOG).read_text().splitlines()]
+    assert done >= 1
+    assert 2 <= steps[-1] <= done + 1
+    assert len(load_file(output / WEIGHTS)) == len(random_network(MEM3R).state_dict())
+
+
+def test_checkpoint_of_the_shipped_size_can_travel(tmp_path: Path) -> None:
+    config = TrainingConfig(
+        model="mem3r-tiny",
+        stages=(Stage(steps=1, views=2, sequences=1),),
+        data=DataConfig(size=(64, 48), workers=0),
+        threads=1,
+    )
+    train(config, tmp_path)
+    assert (tmp_path / CHECKPOINT).stat().st_size < 60e6
+    assert (tmp_path / WEIGHTS).stat().st_size < 40e6
+
+
+def test_mem3r_is_fine_tuned_from_a_cut3r_checkpoint(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    """Loads CUT3R's layout, converts, trains with colours asked by rays, and the result loads."""
+    start = tmp_path / "cut3r.pth"
+    cut3r = random_network(CUT3R)
+    torch.save({"model": public_state_dict(cut3r)}, start)
+    weights = train(
+        replace(
+            config,
+            start=str(start),
+            loss=LossWeights(rgb=0.5),
+            checkpoint_activations=True,
+            truncate=2,
+        ),
+        tmp_path / "run",
+    )
+    trained = load_network(config.model, str(weights))
+    before = cut3r.state_dict()["image_encoder.blocks.0.mlp.fc1.weight"]
+    after = trained.state_dict()["image_encoder.blocks.0.mlp.fc1.weight"]
+    difference = (after - before).abs().max()
+    assert 0 < difference < 0.02
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(config: TrainingConfig, tmp_path: Path) -> None:
+    preset = tmp_path / "two.yaml"
+    preset.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = ["-m", "mem3r_plugin.commands.main", "train", str(preset)]
+    subprocess.run(
+        [sys.executable, *launcher, *command, "--output", str(tmp_path / "run")],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )
+    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2, 3, 4]
+
+
+def test_checkpoint_of_another_network_is_refused(config: TrainingConfig, tmp_path: Path) -> None:
+    train(config, tmp_path, minutes=0)
+    with pytest.raises(WeightsError, match="no checkpoint of this training run"):
+        train(replace(config, model="mem3r-tiny"), tmp_path)
+
+
+def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    train(config, tmp_path, minutes=0)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    reckless = OptimiserConfig(learning_rate=1e30, warmup_steps=0, clip=1e30)
+    with pytest.raises(Mem3RError, match="gradient norm"):
+        train(replace(config, optimiser=reckless, checkpoint_minutes=10), tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}],
+    ids=["size", "held-back seed"],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        TrainingConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = OptimiserConfig(learning_rate=1.0, warmup_steps=10, final_fraction=0.1)
+    rates = [learning_rate(step, 100, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
