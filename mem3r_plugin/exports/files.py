@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mem3r_plugin.errors import OutputError
-from mem3r_plugin.scan.files import write_atomically
+from mem3r_plugin.files import write_atomically
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.errors import OutputError, ScanError
-from mem3r_plugin.scan.files import output_errors, sync, write_atomically
+from mem3r_plugin.files import sync, write_atomically
 from mem3r_plugin.scan.format import (
     CONFIDENCE,
     DEPTH,
@@ -31,6 +31,7 @@ from mem3r_plugin.scan.format import (
     encode_depth,
     frame_file,
 )
+from mem3r_plugin.scan.output_errors import output_errors
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.source import SkippedFrame
 

@@ -11,8 +11,9 @@ import safetensors.torch
 from torch import Tensor
 
 from mem3r_plugin.errors import ScanError
-from mem3r_plugin.scan.files import output_errors, write_atomically
+from mem3r_plugin.files import write_atomically
 from mem3r_plugin.scan.format import STATE
+from mem3r_plugin.scan.output_errors import output_errors
 from mem3r_plugin.scan.writer import ScanMark
 
 _FILE = "checkpoint.safetensors"

@@ -34,6 +34,6 @@ def run_and_die_in_line(config: RunConfig, line: int, written: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         append(self, lines, content)
 
-    ScanSink._append = deadly  # type: ignore[method-assign]
+    ScanSink._append = deadly  # type: ignore[method-assign, assignment]
     torch.set_num_threads(1)
     run(config, silent=True)

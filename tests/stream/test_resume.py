@@ -177,16 +177,13 @@ def test_damaged_checkpoint_is_named(config):
 
 
 def test_arrays_resume_where_they_can_be_read_again(small_model, tmp_path):
-    class Stop(Exception):
-        pass
-
     class Stopping:
         def open(self):
             pass
 
         def write(self, estimate):
             if estimate.frame.index == 4:
-                raise Stop
+                raise KeyboardInterrupt
 
         def close(self, complete):
             pass
@@ -194,7 +191,7 @@ def test_arrays_resume_where_they_can_be_read_again(small_model, tmp_path):
     config = small_model.config("my robot", tmp_path / "scan", checkpoint_every=2)
     arrays = list(pictures(7))
     run(replace(config, output=tmp_path / "whole"), source=arrays, silent=True)
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         run(config, source=arrays, sinks=[Stopping()], silent=True)
     before = tree(config.output)
     with pytest.raises(SourceError, match="cannot be read again"):
