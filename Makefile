@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python 3.10+, make and a reachable package index:
+# `make demo` and `make test` need nothing but Python 3.11+, make and a reachable package index:
 # they build .venv themselves, once, and again when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -37,8 +37,8 @@ clean:  ## Remove .venv, the demo's output, caches and build leftovers.
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CREATED):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-	  echo "make: $(PYTHON) is missing or older than 3.10; name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: $(PYTHON) is missing or older than 3.11; name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot create virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
