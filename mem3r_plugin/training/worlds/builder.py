@@ -103,7 +103,8 @@ class Builder:
         """
         rng = self.rng
         name = str(rng.choice(names))
-        if fill is None and "photo" in self.pool.indices and rng.random() < self.photo_share:
+        pictured = fill is None or name == "poster"
+        if pictured and "photo" in self.pool.indices and rng.random() < self.photo_share:
             name = "photo"
         texture = int(rng.choice(self.pool.indices[name]))
         if name == "photo":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.training.worlds.builder import Array, turn
-from mem3r_plugin.training.worlds.scenes import Route, World
+from mem3r_plugin.training.worlds.scenes import Kind, Route, World
 
 Style = Literal["handheld", "walk", "orbit", "drive", "loop"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -25,7 +25,7 @@ _LAPS = 1.15
 """Times around a loop, where the frames suffice for it."""
 _STEP = 0.1
 """Metres between the points of a line to follow."""
-_STYLES_OF = {
+_STYLES_OF: dict[Kind, tuple[Style, ...]] = {
     "room": ("handheld", "handheld", "walk", "orbit"),
     "corridor": ("walk", "handheld"),
     "street": ("drive", "drive", "walk"),
@@ -65,10 +65,10 @@ def typical_speed(style: Style) -> float:
     return float(np.mean(_MOTIONS[style].speed))
 
 
-def choose_style(world_kind: str, seed: int) -> Style:
+def choose_style(world_kind: Kind, seed: int) -> Style:
     """A style that suits the kind of world."""
-    rng = np.random.default_rng([seed, 2])
-    return rng.choice(_STYLES_OF[world_kind])
+    styles = _STYLES_OF[world_kind]
+    return styles[int(np.random.default_rng([seed, 2]).integers(len(styles)))]
 
 
 def sample_path(world: World, frames: int, seed: int, style: Style | None = None) -> Tensor:
@@ -84,7 +84,7 @@ def sample_path(world: World, frames: int, seed: int, style: Style | None = None
         camera-to-world matrices in the world's own axes (z up), float64, (frames, 4, 4), OpenCV camera axes.
 
     Raises:
-        ConfigError: the style is unknown, or needs a route and the world has none.
+        ConfigError: the style is unknown, or does not go with the kind of world.
     """
     style = style or choose_style(world.kind, seed)
     if style not in STYLES:
@@ -92,14 +92,12 @@ def sample_path(world: World, frames: int, seed: int, style: Style | None = None
     rng = np.random.default_rng([seed, 3])
     motion = _MOTIONS[style]
     speed = float(np.exp(rng.uniform(*np.log(motion.speed))))
-    if style == "orbit" and world.route is None:
+    if world.route is not None and style != "orbit":
+        position, heading, pitch = _follow(world.route, rng, frames, motion, speed)
+    elif world.route is not None or style in ("drive", "loop"):
+        raise ConfigError(f"path style {style!r} does not go with a world of kind {world.kind!r}")
+    elif style == "orbit":
         position, heading, pitch = _orbit(world, rng, frames, motion, speed)
-    elif world.route is not None:
-        position, heading, pitch = _follow(world, world.route, rng, frames, motion, speed)
-    elif style in ("drive", "loop"):
-        raise ConfigError(
-            f"path style {style!r} needs a corridor, street or loop, not a {world.kind}"
-        )
     else:
         position, heading, pitch = _roam(world, rng, frames, motion, speed)
     yaw = heading + motion.scan[0] * _wander(rng, frames, 60, 400)
@@ -160,7 +158,6 @@ def _poses(position: Array, yaw: Array, pitch: Array, roll: Array) -> Array:
 
 
 def _follow(
-    world: World,
     route: Route,
     rng: np.random.Generator,
     frames: int,

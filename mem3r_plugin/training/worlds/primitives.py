@@ -53,27 +53,25 @@ class Primitives:
     half: Tensor
     """Half sizes along the local axes in metres, float64, (P, 3); z is 0 for flat shapes."""
     surface: Tensor
-    """What shading needs, float32, (P, S): a `Surface.pack`ed row."""
+    """What shading needs, float32, (P, S): rows made by `surfaces.pack`."""
 
     def __len__(self) -> int:
         return len(self.shape)
 
-    def to(self, device: torch.device | str) -> Primitives:
-        """The same primitives on another device."""
-        return Primitives(*(getattr(self, field.name).to(device) for field in fields(self)))
-
     def corners(self) -> Tensor:
         """Corners (P, 8, 3) of the oriented bounding boxes in the world."""
         signs = torch.cartesian_prod(*[self.half.new_tensor([-1.0, 1.0])] * 3)
-        axes = self.to_local * torch.where(self.half > 0, self.half, 1.0).unsqueeze(-1)
-        offsets = (signs * self.half.unsqueeze(-2)) @ axes
-        return self.centre.unsqueeze(-2) + offsets
+        return self.centre.unsqueeze(-2) + (signs * self.half.unsqueeze(-2)) @ self._axes
 
     def distance(self, points: Tensor) -> Tensor:
         """Distance (N, P) in metres from points (N, 3) to the bounding boxes, 0 inside them."""
-        axes = self.to_local * torch.where(self.half > 0, self.half, 1.0).unsqueeze(-1)
-        local = torch.einsum("pij,npj->npi", axes, points[:, None] - self.centre)
+        local = torch.einsum("pij,npj->npi", self._axes, points[:, None] - self.centre)
         return (local.abs() - self.half).clamp(min=0).norm(dim=-1)
+
+    @property
+    def _axes(self) -> Tensor:
+        """Unit axes as rows, (P, 3, 3)."""
+        return self.to_local * torch.where(self.half > 0, self.half, 1.0).unsqueeze(-1)
 
 
 def concatenate(primitives: list[Primitives]) -> Primitives:
@@ -102,9 +100,8 @@ def linear_forms(shape: Shape, origin: Tensor, directions: Tensor) -> tuple[Tens
     zero = torch.zeros_like(ox)
     if shape in FLAT:
         inverse = -z / oz
-        return torch.stack([x + ox * inverse, y + oy * inverse, inverse], -2), torch.cat(
-            [zero, zero], -1
-        )
+        forms = torch.stack([x + ox * inverse, y + oy * inverse, inverse], -2)
+        return forms, torch.cat([zero, zero], -1)
     if shape == Shape.CYLINDER:
         towards = -(ox * x + oy * y)
         forms = torch.stack([x, y, ox * y - oy * x, towards, z], -2)

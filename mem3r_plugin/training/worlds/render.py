@@ -29,6 +29,7 @@ _SHADE_REACH = 0.3
 _SMALLEST = 0.3
 """Primitives that look smaller than this many pixels across are left out."""
 _PIXELS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 22}
+"""Samples rendered together: what fits the cache of a CPU, what fills a GPU."""
 
 
 @dataclass(frozen=True)
@@ -312,10 +313,12 @@ def _shade(
 
     def per_pixel(table: Tensor, rows: Tensor) -> Tensor:
         """Rows of a table (R, n) for each pixel, (n, F, pixels)."""
-        return table.float().T.contiguous().index_select(1, rows).view(-1, views, pixels)
+        # Pixels of sky read row 0, which need not be there.
+        columns = functional.pad(table.float().T, (0, 1))
+        return columns.index_select(1, rows).view(-1, views, pixels)
 
     pair = nearest.flatten()
-    row = per_pixel(scene.primitives.surface, frames.primitive.int()[pair])
+    row = per_pixel(scene.primitives.surface, functional.pad(frames.primitive.int(), (0, 1))[pair])
     geometry = per_pixel(torch.cat([frames.directions.flatten(1), frames.origin], dim=-1), pair)
     local = [
         geometry[9 + axis]

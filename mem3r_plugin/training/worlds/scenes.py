@@ -31,6 +31,8 @@ from mem3r_plugin.training.worlds.textures import TexturePool, texture_pool
 
 Kind = Literal["room", "corridor", "street", "loop"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_SHARES = (0.5, 0.15, 0.2, 0.15)
+"""How often each kind is drawn."""
 _WALLS = ("plain", "plaster", "brick", "stripes", "tiles")
 _FLOORS = ("planks", "tiles", "checker", "carpet", "wood", "marble", "pebbles")
 _FACADES = ("windows", "windows", "windows", "brick", "plaster")
@@ -103,6 +105,12 @@ class World:
         return RenderedViews(images[0], depth[0], poses, intrinsics)
 
 
+def choose_kind(seed: int) -> Kind:
+    """The kind of world of a seed: every second one is a room."""
+    rng = np.random.default_rng([seed, 5])
+    return KINDS[int(rng.choice(len(KINDS), p=_SHARES))]
+
+
 def generate_world(
     config: WorldConfig | Kind, seed: int, device: torch.device | str = "cpu"
 ) -> World:
@@ -115,7 +123,7 @@ def generate_world(
     if isinstance(config, str):
         config = WorldConfig(kind=config)
     rng = np.random.default_rng([seed, 1])
-    kind = config.kind or str(rng.choice(KINDS, p=[0.5, 0.15, 0.2, 0.15]))
+    kind = config.kind or choose_kind(seed)
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of world {kind!r}; choose one of {', '.join(KINDS)}")
     pool = texture_pool(config.textures, str(device))

@@ -12,7 +12,13 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds.paths import Style, choose_style, sample_path, typical_speed
 from mem3r_plugin.training.worlds.photometry import disturb
 from mem3r_plugin.training.worlds.render import RenderedViews, render
-from mem3r_plugin.training.worlds.scenes import KINDS, Kind, World, WorldConfig, generate_world
+from mem3r_plugin.training.worlds.scenes import (
+    Kind,
+    World,
+    WorldConfig,
+    choose_kind,
+    generate_world,
+)
 
 HELD_BACK = 1_000_000_000
 """Seeds from here on are never trained on; training draws its seeds below."""
@@ -121,9 +127,8 @@ def _plan(
     device: torch.device | str,
 ) -> _Plan:
     rng = np.random.default_rng([seed, 0])
-    drawn: Kind = KINDS[int(rng.choice(len(KINDS), p=[0.5, 0.15, 0.2, 0.15]))]
     config = config or WorldConfig()
-    kind = kind or config.kind or drawn
+    kind = kind or config.kind or choose_kind(seed)
     style = style or choose_style(kind, seed)
     way = 1.5 * typical_speed(style) * frames * stride
     # Long enough to get there; loops short enough to come round again when there are frames enough.

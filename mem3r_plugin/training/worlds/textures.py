@@ -85,23 +85,23 @@ def atlas_origin(texture: NDArray[np.int64]) -> Array:
     return np.stack([texture % _COLUMNS, texture // _COLUMNS], -1) * np.array(_BLOCK, dtype=float)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def texture_pool(folder: Path | None = None, device: str = "cpu") -> TexturePool:
     """The procedural textures and, if given, every picture of `folder`; baked on first use.
 
     Raises:
         SourceError: the folder holds no readable picture.
     """
+    pictures = [] if folder is None else _read_pictures(folder)
     names, blocks = [], []
     for kind, (name, pattern) in enumerate(PATTERNS.items()):
         for variant in range(VARIANTS):
             rng = np.random.default_rng([kind, variant])
             names.append(name)
             blocks.append(_mip_block(np.clip(pattern(rng), 0, 1)))
-    if folder is not None:
-        for picture in _read_pictures(folder):
-            names.append("photo")
-            blocks.append(_mip_block(picture))
+    for picture in pictures:
+        names.append("photo")
+        blocks.append(_mip_block(picture))
     rows = -(-len(blocks) // _COLUMNS)
     atlas = np.zeros((3, rows * _BLOCK[1], _COLUMNS * _BLOCK[0]), dtype=np.float32)
     for (x, y), block in zip(atlas_origin(np.arange(len(blocks))).astype(int), blocks, strict=True):

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.geometry.pose import relative_pose, rotation_angle
+from mem3r_plugin.training.worlds import KINDS, STYLES, WorldConfig, generate_world, sample_path
+from mem3r_plugin.training.worlds.paths import clearance
+
+GOES = {
+    "room": ("handheld", "walk", "orbit"),
+    "corridor": ("handheld", "walk", "drive", "loop"),
+    "street": ("handheld", "walk", "drive", "loop"),
+    "loop": ("handheld", "walk", "drive", "loop"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**31), data=st.data())
+def test_paths_are_rigid_smooth_and_touch_nothing(kind, seed, data):
+    world = generate_world(kind, seed)
+    style = data.draw(st.sampled_from((None, *GOES[kind])))
+    poses = sample_path(world, 80, seed, style).numpy()
+    rotations, positions = poses[:, :3, :3], poses[:, :3, 3]
+    np.testing.assert_allclose(rotations @ rotations.mT, np.tile(np.eye(3), (80, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1)
+    np.testing.assert_array_equal(poses[:, 3], np.tile([0.0, 0, 0, 1], (80, 1)))
+    steps = relative_pose(poses[:-1], poses[1:])
+    assert np.degrees(rotation_angle(steps[:, :3, :3])).max() < 8
+    assert np.linalg.norm(steps[:, :3, 3], axis=1).max() < 1.3
+    assert clearance(world, positions).min() > 0.15
+    assert float(world.primitives.distance(torch.from_numpy(positions)).min()) > 0.1
+
+
+def test_cameras_are_carried_upright():
+    poses = sample_path(generate_world("corridor", 0), 50, 0)
+    assert float(poses[:, 2, 1].max()) < -0.8  # the camera's y axis points down
+
+
+def test_a_seed_is_a_path():
+    world = generate_world("room", 1)
+    assert torch.equal(sample_path(world, 30, 4), sample_path(world, 30, 4))
+    assert not torch.equal(sample_path(world, 30, 4), sample_path(world, 30, 5))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_loops_come_round_to_their_start(seed):
+    world = generate_world(WorldConfig("loop", length=40), seed)
+    positions = sample_path(world, 1000, seed)[:, :3, 3]
+    from_start = (positions - positions[0]).norm(dim=1)
+    assert float(from_start[:500].max()) > 4
+    assert float(from_start[500:].min()) < 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_frames_stay_in_the_world(kind):
+    world = generate_world(WorldConfig(kind, length=60), 7)
+    positions = sample_path(world, 1000, 7)[:, :3, 3].numpy()
+    low, high = world.floor
+    margin = 0 if kind == "room" else 1
+    assert (positions[:, :2] > low[:2] - margin).all()
+    assert (positions[:, :2] < high[:2] + margin).all()
+    assert clearance(world, positions).min() > 0.15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_styles_that_do_not_go_with_a_world_are_refused(kind):
+    world = generate_world(kind, 0)
+    for style in set(STYLES) - set(GOES[kind]):
+        with pytest.raises(ConfigError, match=f"'{style}' does not go"):
+            sample_path(world, 5, 0, style)
+    with pytest.raises(ConfigError, match="unknown path style 'hop'"):
+        sample_path(world, 5, 0, "hop")  # type: ignore[arg-type]

@@ -1,0 +1,39 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mem3r_plugin.training.worlds import disturb
+
+PICTURES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**40))
+def test_pictures_stay_pictures(seed):
+    disturbed = disturb(PICTURES, seed)
+    assert disturbed.shape == PICTURES.shape
+    assert float(disturbed.min()) >= 0
+    assert float(disturbed.max()) <= 1
+    assert 0.15 < float(disturbed.mean()) < 0.85
+
+
+def test_a_seed_is_a_disturbance():
+    assert torch.equal(disturb(PICTURES, 3), disturb(PICTURES, 3))
+    assert not torch.equal(disturb(PICTURES, 3), disturb(PICTURES, 4))
+
+
+def test_exposure_drifts_smoothly():
+    pictures = torch.full((60, 3, 24, 32), 0.4)
+    brightness = disturb(pictures, 2).mean((1, 2, 3))
+    assert float(brightness.max() - brightness.min()) > 0.01
+    assert float(brightness.diff().abs().max()) < 0.03
+
+
+def test_dark_pictures_are_exposed_longer():
+    assert float(disturb(PICTURES * 0.1, 1).mean()) > 0.2
+
+
+def test_pictures_given_are_left_alone():
+    before = PICTURES.clone()
+    disturb(PICTURES, 7)
+    assert torch.equal(PICTURES, before)

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.training.worlds import KINDS, WorldConfig, generate_world
+from mem3r_plugin.training.worlds.scenes import choose_kind, offset_way
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_is_a_world(kind):
+    first, again, other = (generate_world(kind, seed).primitives for seed in (5, 5, 6))
+    for name, values in vars(first).items():
+        assert torch.equal(values, getattr(again, name)), name
+    assert len(first) != len(other) or not torch.equal(first.centre, other.centre)
+
+
+def test_every_kind_is_drawn():
+    assert {choose_kind(seed) for seed in range(100)} == set(KINDS)
+    assert generate_world(WorldConfig(), 3).kind == choose_kind(3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rooms_have_the_size_of_rooms(seed):
+    low, high = generate_world("room", seed).floor
+    width, depth, height = high - low
+    assert 3 <= width <= 8
+    assert 3 <= depth <= 8
+    assert 2.4 <= height <= 3.2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_houses_have_the_height_of_houses(seed):
+    corners = generate_world("street", seed).primitives.corners()
+    assert 5 <= float(corners[..., 2].max()) <= 18
+
+
+def test_clutter_fills_a_room():
+    sizes = [len(generate_world(WorldConfig("room", clutter=c), 4).primitives) for c in (0, 1, 3)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_furniture_stands_inside_its_room():
+    for seed in range(10):
+        world = generate_world("room", seed)
+        low, high = world.floor
+        corners = world.primitives.corners()[..., :2].flatten(0, 1).numpy()
+        assert (corners >= low[:2] - 0.15).all()
+        assert (corners <= high[:2] + 0.15).all()
+
+
+def test_pictures_of_a_folder_become_textures(tmp_path):
+    Image.new("RGB", (64, 64), (255, 128, 0)).save(tmp_path / "orange.png")
+    world = generate_world(WorldConfig("room", textures=tmp_path, photo_share=1.0), 0)
+    assert "photo" in world.pool.names
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(ConfigError, match="'swamp'; choose one of room"):
+        generate_world("swamp", 0)  # type: ignore[arg-type]
+
+
+@given(
+    sides=st.tuples(st.floats(5, 50), st.floats(5, 50)),
+    distance=st.floats(-2, 2),
+)
+def test_offset_of_a_rectangle_is_a_rectangle_at_that_distance(sides, distance):
+    width, depth = sides
+    ring = np.array([[0, 0], [width, 0], [width, depth], [0, depth]])
+    inner = offset_way(ring, distance, closed=True)  # its left is inside
+    shift = distance * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    np.testing.assert_allclose(inner, ring + shift, atol=1e-9)
