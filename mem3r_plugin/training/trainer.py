@@ -127,7 +127,18 @@ class Trainer:
         return self.output / CHECKPOINT
 
     def run(self, minutes: float | None) -> Path:
-        """Train until the end, or for so many minutes."""
+        """Train until the end, or for so many minutes; Ctrl-C saves before it stops."""
+        try:
+            self.take_steps(minutes)
+        except KeyboardInterrupt:
+            self.save()
+            self.console.print(f"stopped at step {self.step}; the same command goes on from there")
+            raise
+        self.save()
+        return self.output / WEIGHTS
+
+    def take_steps(self, minutes: float | None) -> None:
+        """Take steps until the end, or for so many minutes."""
         started = saved = time.monotonic()
         progress = Progress(started)
         batches = self.batches()
@@ -148,9 +159,7 @@ class Trainer:
                 self.save()
                 saved = now
             if minutes is not None and now - started > 60 * minutes:
-                break
-        self.save()
-        return self.output / WEIGHTS
+                return
 
     def batches(self) -> Iterator[SequenceBatch]:
         """Batches from the next step on."""
