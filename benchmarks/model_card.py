@@ -2,9 +2,10 @@
 
     python benchmarks/model_card.py --weights mem3r-tiny --output benchmarks/results/mem3r-tiny.json
 
-Real sequences are folders in the layout of `PosedSequence`; every picture goes through `mem3r run` and the result
-is compared after a similarity alignment (poses) and one median scale (depth). Beside each error stands that of the
-trivial baseline: a camera that never moves, and the mean depth of the training worlds.
+Real sequences are folders in the layout of `PosedSequence`; every picture goes through `mem3r run` and
+the result is compared after a similarity alignment (poses) and one median scale (depth). Beside each
+error stands that of the trivial baseline: a camera that never moves, and the mean depth of the training
+worlds.
 """
 
 from __future__ import annotations
