@@ -20,6 +20,7 @@ from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.model.updates import UpdateRule, load_rule
 from mem3r_plugin.training.worlds import HELD_BACK, RenderedViews, sample_sequence
 
+ERRORS = ("abs_rel", "delta_125", "rpe_translation", "rpe_rotation", "ate_percent")
 FAR = 80.0
 """Depth in metres beyond which pixels are not compared."""
 
@@ -82,7 +83,9 @@ def stream_sequence(
 def sequence_errors(
     depth: NDArray[np.float32], poses: NDArray[np.float64], truth: RenderedViews
 ) -> dict[str, float]:
-    """Depth and pose errors of one sequence."""
+    """Depth and pose errors of one sequence; NaN where the network's answer is not finite."""
+    if not (np.isfinite(depth).all() and np.isfinite(poses).all()):
+        return dict.fromkeys(ERRORS, float("nan"))
     true_depth = truth.depth.cpu().numpy()
     compared = (true_depth > 0) & (true_depth < FAR)
     by_depth = depth_errors(np.maximum(depth[compared], 1e-6), true_depth[compared])

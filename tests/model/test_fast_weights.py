@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mem3r_plugin.model.memory.fast_weights import (
+    MAX_GROWTH,
     FastWeightMemory,
     FastWeights,
     apply_fast_weights,
@@ -70,6 +71,7 @@ def test_write_climbs_the_gradient_of_the_agreement(
 def test_reads_back_nearer_to_what_was_written(
     memory: FastWeightMemory, feature: Tensor, pose_token: Tensor
 ) -> None:
+    torch.nn.init.constant_(memory.rate.bias, -2.25)  # a rate of 0.1
     state = memory.initial(2)
 
     def agreement() -> Tensor:
@@ -116,6 +118,20 @@ def test_nothing_is_forgotten_without_decay(memory: FastWeightMemory, feature: T
     state = memory.write(start, feature, torch.zeros(2, WIDTH))
     for name, tensor in start.items():
         torch.testing.assert_close(state[name], tensor)
+
+
+def test_memory_stays_bounded_however_often_it_is_written(
+    memory: FastWeightMemory, feature: Tensor, pose_token: Tensor
+) -> None:
+    """The agreement has no maximum; unbounded ascent overflows within a few dozen writes."""
+    torch.nn.init.constant_(memory.rate.bias, 1.0)
+    state = memory.initial(2)
+    for _ in range(300):
+        state = memory.write(state, feature, pose_token)
+    for initial, matrix in zip(memory.initial_weights, state.values(), strict=True):
+        growth = torch.linalg.matrix_norm(matrix) / torch.linalg.matrix_norm(initial)
+        assert (growth <= MAX_GROWTH * 1.0001).all()
+    assert torch.isfinite(memory.read(state, feature)).all()
 
 
 def test_gradients_flow_through_an_unrolled_sequence(memory: FastWeightMemory) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mem3r_plugin.model.weights import random_network
-from mem3r_plugin.training.validation import mean_depth, sequence_errors, validate
+from mem3r_plugin.training.validation import ERRORS, mean_depth, sequence_errors, validate
 from mem3r_plugin.training.worlds import HELD_BACK, sample_sequence
 from tests.model.networks import MEM3R
 
@@ -28,8 +28,7 @@ def test_the_truth_has_no_errors() -> None:
 
 def test_the_baseline_stands_beside_the_network() -> None:
     errors = validate(random_network(MEM3R), SIZE, sequences=2, views=4)
-    names = {"abs_rel", "delta_125", "rpe_translation", "rpe_rotation", "ate_percent"}
-    assert errors.keys() == names | {f"trivial_{name}" for name in names}
+    assert errors.keys() == {*ERRORS, *(f"trivial_{name}" for name in ERRORS)}
     assert all(np.isfinite(list(errors.values())))
     assert 0 < errors["trivial_abs_rel"] < 2
     assert errors["trivial_rpe_rotation"] > 0

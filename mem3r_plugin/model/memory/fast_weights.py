@@ -14,8 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INITIAL_RATE = 0.1
+INITIAL_RATE = 0.01
 """Learning rate of an untrained memory; the paper gives none, and the heads learn their own."""
+
+MAX_GROWTH = 2.0
+"""How many times its initial norm a fast-weight matrix may reach.
+
+The agreement that writing increases has no maximum: the gradients of the three matrices feed each other, and
+without a bound a memory written often enough overflows. The paper does not say how it avoids that; below
+the bound a write is exactly its formula.
+"""
 
 
 class FastWeights(NamedTuple):
@@ -99,11 +107,20 @@ class FastWeightMemory(nn.Module):
         gradient = fast_weight_gradient(weights, self._query(feature), target)
         keep = 1 - self.max_decay * torch.sigmoid(self.decay(feature))
         rates = F.softplus(self.rate(feature) + self.base_rate).unflatten(-1, (3, self.heads))
+        bounds = MAX_GROWTH * torch.linalg.matrix_norm(self.initial_weights)
         written = (
-            keep[..., None, None] * old + rate[..., None, None] * step
-            for old, rate, step in zip(weights, rates.unbind(1), gradient, strict=True)
+            _bounded(keep[..., None, None] * old + rate[..., None, None] * step, bound)
+            for old, rate, step, bound in zip(
+                weights, rates.unbind(1), gradient, bounds, strict=True
+            )
         )
         return FastWeights(*written)._asdict()
 
     def _query(self, feature: Tensor) -> Tensor:
         return F.normalize(self.query(feature).unflatten(-1, (self.heads, -1)), dim=-1)
+
+
+def _bounded(matrices: Tensor, bound: Tensor) -> Tensor:
+    """Matrices (batch, heads, channels, channels) scaled down to norms of at most `bound` (heads,)."""
+    norm = torch.linalg.matrix_norm(matrices).clamp_min(torch.finfo(matrices.dtype).tiny)
+    return matrices * (bound / norm).clamp_max(1)[..., None, None]
