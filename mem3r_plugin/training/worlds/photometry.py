@@ -52,12 +52,13 @@ def _vignette(images: Tensor, strength: float) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur by sums of shifted pictures, faster on a CPU than convolutions of one channel."""
     reach = max(1, round(3 * sigma))
-    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (steps / max(sigma, 1e-3)) ** 2)
-    kernel = kernel / kernel.sum()
-    flat = functional.pad(images.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
-    flat = functional.conv2d(
-        functional.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None]
-    )
-    return flat.view_as(images)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    for dim, padding in ((2, (0, 0, reach, reach)), (3, (reach, reach, 0, 0))):
+        padded, size = functional.pad(images, padding, mode="replicate"), images.shape[dim]
+        images = torch.zeros_like(images)
+        for shift, weight in enumerate(weights):
+            images.add_(padded.narrow(dim, shift, size), alpha=float(weight))
+    return images

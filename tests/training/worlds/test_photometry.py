@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem3r_plugin.training.worlds import disturb
+from mem3r_plugin.training.worlds.photometry import _blur
 
 PICTURES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
 
@@ -37,3 +38,13 @@ def test_pictures_given_are_left_alone():
     before = PICTURES.clone()
     disturb(PICTURES, 7)
     assert torch.equal(PICTURES, before)
+
+
+def test_blur_keeps_brightness_and_spreads_a_point_by_sigma():
+    point = torch.zeros(1, 3, 41, 41)
+    point[..., 20, 20] = 1
+    blurred = _blur(point, sigma=1.5)
+    across = blurred[0, 0].sum(0)
+    assert torch.allclose(blurred.sum((2, 3)), torch.ones(1, 3))
+    variance = ((torch.arange(41) - 20) ** 2 * across).sum()
+    assert abs(float(variance) - 1.5**2) < 0.1
