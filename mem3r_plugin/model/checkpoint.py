@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mem3r_plugin.configuration import from_dict
-from mem3r_plugin.errors import WeightsError
+from mem3r_plugin.errors import OutputError, WeightsError
 from mem3r_plugin.files import atomic_path
 from mem3r_plugin.model.config import NetworkConfig
 from mem3r_plugin.model.cut3r_layout import from_cut3r_layout, is_cut3r_layout
@@ -113,8 +114,20 @@ def write_checkpoint(
         name: t.detach().to("cpu", dtype).contiguous() for name, t in network.state_dict().items()
     }
     config = json.dumps(dataclasses.asdict(network.config), sort_keys=True)
+    save_tensors(path, tensors, {"format": FORMAT, "config": config})
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write safetensors, all at once or not at all.
+
+    Raises:
+        OutputError: the file cannot be written, for example because the disk is full.
+    """
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "config": config})
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -141,8 +154,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} is refused: it is no plain checkpoint, reading it would execute code it brings along "
-            f"({_first_line(error)})"
+            f"{path} is refused: it is no plain checkpoint, reading it would execute {_offender(error)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise WeightsError(f"{path} is no checkpoint, or damaged: {_first_line(error)}") from error
@@ -153,6 +165,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} holds no state dictionary (neither at the top nor under 'model')"
         )
     return dict(content)
+
+
+def _offender(error: pickle.UnpicklingError) -> str:
+    """What a pickle wanted to call; torch's own message advises to allow it, which is not ours to say."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return name[1] if name else "code it brings along"
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from mem3r_plugin.errors import WeightsError
-from mem3r_plugin.files import atomic_path
+from mem3r_plugin.model.checkpoint import save_tensors
 from mem3r_plugin.training.config import TrainingConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -35,8 +34,7 @@ def save_training(
             tensors[f"{moment}.{name}"] = moments[moment].bfloat16()
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"step": str(step), "config": json.dumps(asdict(config), default=str)}
-    with atomic_path(path) as temporary:
-        save_file(on_cpu, temporary, metadata=metadata)
+    save_tensors(path, on_cpu, metadata)
 
 
 def load_training(path: Path, network: nn.Module, optimiser: AdamW) -> int:

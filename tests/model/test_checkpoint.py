@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mem3r_plugin.configuration import load_preset
-from mem3r_plugin.errors import WeightsError
+from mem3r_plugin.errors import OutputError, WeightsError
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.checkpoint import build_network, read_checkpoint, write_checkpoint
 from mem3r_plugin.model.convert import convert_checkpoint
@@ -121,7 +123,7 @@ def test_no_pickle_is_ever_executed(tmp_path: Path, protocol: str) -> None:
 def test_only_the_namespace_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     torch.save({"args": Path("x"), "model": {}}, path)
-    with pytest.raises(WeightsError, match="refused"):
+    with pytest.raises(WeightsError, match=r"refused.*execute pathlib"):
         read_checkpoint(path)
 
 
@@ -139,6 +141,25 @@ def test_truncated_safetensors_are_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="damaged"):
         read_checkpoint(path)
+
+
+def test_full_disk_is_one_clear_line_and_keeps_the_old_file(
+    tmp_path: Path,
+) -> None:
+    """Any file above 100 kB fails, as on a full disk."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"old")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*weights\.safetensors"):
+            write_checkpoint(random_network(MEM3R), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_our_checkpoint_round_trip(tmp_path: Path) -> None:
