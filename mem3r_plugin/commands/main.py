@@ -14,6 +14,7 @@ from mem3r_plugin.errors import Mem3RError
 COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
     "export": "write a scan as a COLMAP project, a trajectory (TUM) or a point cloud (PLY)",
+    "evaluate": "measure a scan against known poses and depth",
     "info": "count the parameters of a network",
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
     "train": "train or fine-tune a network",

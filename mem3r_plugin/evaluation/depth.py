@@ -17,6 +17,8 @@ class DepthErrors:
 
     abs_rel: float
     """Mean of |scale * predicted - true| / true."""
+    median_rel: float
+    """Median of the same."""
     delta_125: float
     """Share of the pixels where scale * predicted and true differ by a factor below 1.25."""
     scale: float
@@ -46,8 +48,10 @@ def depth_errors(
     scale = _scale(predicted.astype(np.float64), true.astype(np.float64), align)
     scaled = scale * predicted
     ratio = np.maximum(scaled / true, true / scaled)
+    relative = np.abs(scaled - true) / true
     return DepthErrors(
-        abs_rel=float(np.mean(np.abs(scaled - true) / true)),
+        abs_rel=float(np.mean(relative)),
+        median_rel=float(np.median(relative)),
         delta_125=float(np.mean(ratio < 1.25)),
         scale=scale,
         pixels=true.size,

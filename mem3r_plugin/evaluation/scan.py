@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,37 @@ from mem3r_plugin.scan import Scan
 
 _DEPTH_STRIDE = 4
 """Depth is compared at every so manieth pixel in x and y."""
+_GRID = np.s_[::_DEPTH_STRIDE, ::_DEPTH_STRIDE]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedDepth:
+    """Pixels of a scan whose true depth is known, all of shape (N,)."""
+
+    predicted: NDArray[np.float32]
+    """The scan's depth; 0 = none."""
+    true: NDArray[np.float32]
+    """The true depth, positive."""
+    confidence: NDArray[np.float32]
+    """The scan's confidence, at least 1."""
+    constant: NDArray[np.floating]
+    """What a map that is the same in every frame says."""
 
 
 def match_frames(scan: Scan, sequence: PosedSequence) -> NDArray[np.int64]:
-    """The index in `sequence` of every frame of the scan, shape (N,).
+    """The index in `sequence` of every frame of the scan, shape (N,), -1 where it has none.
 
-    By the names of the pictures where the scan was made from picture files of these names, else (a
-    video of the sequence) by position.
+    By the names of the pictures where the scan was made from picture files and any has such a name,
+    else (a video of the sequence) by position.
 
     Raises:
-        ScanError: a frame has no counterpart.
+        ScanError: a frame lies beyond the sequence's end.
     """
     ranks = {image.stem: rank for rank, image in enumerate(sequence.images)}
     stems = [frame.name.rsplit(".", 1)[0] for frame in scan.frames]
     from_files = all(frame.image is not None for frame in scan.frames)
-    if from_files and all(stem in ranks for stem in stems):
-        return np.array([ranks[stem] for stem in stems])
+    if from_files and any(stem in ranks for stem in stems):
+        return np.array([ranks.get(stem, -1) for stem in stems])
     positions = np.array([frame.position for frame in scan.frames])
     if positions.max() >= len(sequence):
         raise ScanError(
@@ -39,6 +54,62 @@ def match_frames(scan: Scan, sequence: PosedSequence) -> NDArray[np.int64]:
             f"lies at position {positions.max()}, the sequence has {len(sequence)} pictures"
         )
     return positions
+
+
+def posed_frames(
+    scan: Scan, sequence: PosedSequence
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames of the scan whose true pose is known and their indices in `sequence`, both (N,).
+
+    Raises:
+        ScanError: there are fewer than two, or the scan was not made from this sequence.
+    """
+    matches = match_frames(scan, sequence)
+    frames = np.flatnonzero((matches >= 0) & sequence.posed[matches])
+    if len(scan) < 2:
+        raise ScanError(f"{scan.path} has one frame only; a trajectory needs two")
+    if len(frames) < 2:
+        raise ScanError(
+            f"{sequence.directory} knows the pose of {len(frames)} of the {len(scan)} frames of "
+            f"{scan.path}; a trajectory needs two"
+        )
+    return frames, matches[frames]
+
+
+def compare_depth(
+    scan: Scan,
+    sequence: PosedSequence,
+    frames: NDArray[np.int64],
+    matches: NDArray[np.int64],
+    constant: NDArray[np.floating] | None = None,
+) -> ComparedDepth:
+    """The depth of some frames of a scan at pixels where the truth is known, one in 16 of them.
+
+    Args:
+        scan: With depth at network size.
+        sequence: The truth, with depth.
+        frames: Which frames, shape (N,).
+        matches: Their indices in `sequence`, shape (N,).
+        constant: A map (h, w) at network size that is compared as well; ones by default.
+
+    Raises:
+        ScanError: the scan's pictures have another size than the sequence's.
+    """
+    width, height = scan.transform.target_size
+    constant = np.ones((height, width)) if constant is None else constant
+    constant = scan.transform.inverse.sample(constant)[_GRID]
+    compared = []
+    for frame, match in zip(frames.tolist(), matches.tolist(), strict=True):
+        predicted = scan.original_depth(frame)[_GRID]
+        confidence = scan.transform.inverse.sample(scan.confidence(frame), outside=1.0)[_GRID]
+        true = sequence.depth(match)[_GRID]
+        if predicted.shape != true.shape:
+            raise ScanError(
+                f"{scan.path} was not made from {sequence.directory}: its pictures have another size"
+            )
+        maps = np.stack([predicted, true, confidence, constant])
+        compared.append(maps[:, true > 0].astype(np.float32))
+    return ComparedDepth(*np.concatenate(compared, axis=1))
 
 
 def evaluate_scan(
@@ -60,17 +131,16 @@ def evaluate_scan(
         sequence has no depth), and `baseline` with the same two.
 
     Raises:
-        ScanError: the scan has fewer than two frames, or was not made from this sequence.
+        ScanError: fewer than two frames have a true pose, or the scan was not made from this sequence.
     """
-    if len(scan) < 2:
-        raise ScanError(f"{scan.path} has one frame only; a trajectory needs two")
-    matches = match_frames(scan, sequence)
+    frames, matches = posed_frames(scan, sequence)
     true_poses = sequence.camera_to_world[matches]
-    poses = np.stack([frame.camera_to_world for frame in scan.frames])
+    poses = np.stack([scan.frames[frame].camera_to_world for frame in frames])
     still = np.broadcast_to(np.eye(4), poses.shape)
     depth, baseline_depth = None, None
-    if sequence.depth_scale is not None:
-        depth, baseline_depth = _depth_errors(scan, sequence, matches, mean_depth)
+    if sequence.has_depth:
+        compared = compare_depth(scan, sequence, frames, matches, mean_depth)
+        depth, baseline_depth = _depth_errors(compared)
     return {
         "trajectory": asdict(trajectory_errors(poses, true_poses)),
         "depth": depth and asdict(depth),
@@ -81,28 +151,13 @@ def evaluate_scan(
     }
 
 
-def _depth_errors(
-    scan: Scan,
-    sequence: PosedSequence,
-    matches: NDArray[np.int64],
-    mean_depth: NDArray[np.floating] | None,
-) -> tuple[DepthErrors | None, DepthErrors | None]:
+def _depth_errors(compared: ComparedDepth) -> tuple[DepthErrors | None, DepthErrors | None]:
     """Errors of the scan and of the baseline on the pixels where both scan and truth have depth."""
-    width, height = scan.transform.target_size
-    mean_depth = np.ones((height, width)) if mean_depth is None else mean_depth
-    grid = np.s_[::_DEPTH_STRIDE, ::_DEPTH_STRIDE]
-    baseline = scan.transform.inverse.sample(mean_depth)[grid]
-    compared = []
-    for index, match in enumerate(matches.tolist()):
-        predicted = scan.original_depth(index)[grid]
-        true = sequence.depth(match)[grid]
-        if predicted.shape != true.shape:
-            raise ScanError(
-                f"{scan.path} was not made from {sequence.directory}: its pictures have another size"
-            )
-        known = (predicted > 0) & (true > 0)
-        compared.append(np.stack([predicted[known], true[known], baseline[known]]))
-    predicted, true, baseline = np.concatenate(compared, axis=1)
-    if true.size == 0:
+    known = compared.predicted > 0
+    if not known.any():
         return None, None
-    return depth_errors(predicted, true), depth_errors(baseline, true)
+    true = compared.true[known]
+    return (
+        depth_errors(compared.predicted[known], true),
+        depth_errors(compared.constant[known], true),
+    )

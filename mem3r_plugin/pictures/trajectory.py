@@ -23,8 +23,8 @@ def trajectory_plot(scan: Scan, path: Path, ground_truth: FloatArray | None = No
     """Draw the path of a scan, beside the true one where it is known.
 
     The axes are those of the first camera. With `ground_truth`, one `camera_to_world` per frame of the
-    scan, shape (N, 4, 4), the estimated path is aligned to the true one by a similarity and lengths are
-    in the truth's unit; otherwise they are in the scan's.
+    scan, shape (N, 4, 4), NaN where unknown, the estimated path is aligned to the true one by a
+    similarity and lengths are in the truth's unit; otherwise they are in the scan's.
 
     Raises:
         ValueError: there is not exactly one true pose per frame.
@@ -34,9 +34,12 @@ def trajectory_plot(scan: Scan, path: Path, ground_truth: FloatArray | None = No
     figure = new_figure(11, 5.5)
     paths = [("Mem3R", estimated, "tab:blue")]
     if ground_truth is not None:
-        true = relative_pose(ground_truth[0], ground_truth)[:, :3, 3]
-        aligned = umeyama(estimated, true).points(estimated)
-        ate = np.sqrt(np.mean(np.sum((aligned - true) ** 2, axis=1)))
+        if ground_truth.shape != (len(scan), 4, 4):
+            raise ValueError(f"{len(ground_truth)} true poses for the {len(scan)} frames of a scan")
+        known = np.isfinite(ground_truth).all(axis=(1, 2))
+        true = relative_pose(ground_truth[known][0], ground_truth[known])[:, :3, 3]
+        aligned = umeyama(estimated[known], true).points(estimated)
+        ate = np.sqrt(np.mean(np.sum((aligned[known] - true) ** 2, axis=1)))
         paths = [("truth", true, "0.55"), ("Mem3R, aligned", aligned, "tab:blue")]
         figure.suptitle(f"{len(scan)} frames, ATE {ate:.3g}")
     else:

@@ -46,7 +46,7 @@ def test_real_sequences_are_read(name: str, shared_data: Path) -> None:
     frames, has_depth = REAL[name]
     sequence = PosedSequence.load(shared_data / name)
     assert len(sequence) == frames
-    assert (sequence.depth_scale is not None) == has_depth
+    assert sequence.has_depth == has_depth
     if has_depth:
         size = (sequence.intrinsics.height, sequence.intrinsics.width)
         assert sequence.depth(frames - 1).shape == size
