@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A `Mem3RError` becomes one line on stderr and status 1; with MEM3R_DEBUG=1 in the environment it
     keeps its traceback.
     """
+    # Threads that spin while they wait bring each other to a halt when other programs need the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     name = _top_level_parser().parse_args(arguments[:1]).command
     try:
