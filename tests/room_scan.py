@@ -75,6 +75,7 @@ def make_room_scan(
     kind: SourceKind = "images",
     complete: bool = True,
     focal: float = 160.0,
+    zoom: float = 1.0,
     name: str = "{:03d}",
     edit: Callable[[FrameEstimate], FrameEstimate] = lambda estimate: estimate,
 ) -> Scan:
@@ -90,14 +91,15 @@ def make_room_scan(
         kind: What the scan was made from.
         complete: Whether the scan is finished.
         focal: Focal length in original pixels.
+        zoom: What multiplies it from frame to frame; unless 1, each frame has its own camera.
         name: Pattern of the pictures' names.
         edit: Spoils estimates before they are written.
     """
     transform = Preprocessor(network_size).transform(size)
-    camera = Intrinsics.centred(focal, *size)
+    cameras = [Intrinsics.centred(focal * zoom**i, *size) for i in range(frames)]
     source = directory / "source"
     source.mkdir(parents=True)
-    pictures = [room_colours(room_points(camera, room_pose(i))) for i in range(frames)]
+    pictures = [room_colours(room_points(cameras[i], room_pose(i))) for i in range(frames)]
     paths: list[Path | None] = [None] * frames
     if kind == "images":
         paths = [source / f"{name.format(i)}{suffix}" for i in range(frames)]
@@ -110,14 +112,15 @@ def make_room_scan(
         model={"name": "exact"},
         settings={},
         source={"kind": kind, "path": str(source / "walk.mp4" if kind == "video" else source)},
-        camera_origin="given",
+        camera_origin="estimated",
+        camera_mode="shared" if zoom == 1 else "per_frame",
     )
     sink = ScanSink(directory / "scan", header, copy_images=kind == "arrays")
     sink.open()
     for i, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
         frame_name = path.name if path else f"{name.format(i)}{suffix}"
         frame = Frame(i, frame_name, i / 10, picture, path, i)
-        sink.write(edit(room_estimate(frame, camera, transform)))
+        sink.write(edit(room_estimate(frame, cameras[i], transform)))
     sink.close(complete)
     return Scan.open(directory / "scan")
 

@@ -65,8 +65,9 @@ def export_colmap(
 ) -> ColmapReport:
     """Write `images/`, `sparse/0/` and `report.json` below `output`.
 
-    The pictures are upright and at original resolution, share one PINHOLE camera and have ids in the
-    order of their names. The model's world and unit of length are the scan's.
+    The pictures are upright and at original resolution, share one PINHOLE camera, or have one each
+    where the frames of the scan have, and have ids in the order of their names. The model's world and
+    unit of length are the scan's.
 
     Raises:
         ScanError: the scan is damaged, or its pictures have changed since.

@@ -10,10 +10,9 @@ import pycolmap
 from numpy.typing import NDArray
 
 from mem3r_colmap.tracks import Observations
+from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import invert_pose
 from mem3r_plugin.scan import Scan
-
-_CAMERA = 1
 
 
 def build_reconstruction(
@@ -26,7 +25,7 @@ def build_reconstruction(
     """The model of a scan; points without an observation are left out.
 
     Args:
-        scan: Gives the poses and the camera.
+        scan: Gives the poses and the camera, or each picture's camera with the picture's id.
         names: File name of every frame's picture; image ids are their ranks, from 1.
         positions: World coordinates of the points, shape (N, 3).
         colours: RGB of the points, shape (N, 3).
@@ -35,13 +34,16 @@ def build_reconstruction(
     image_ids = np.empty(len(names), np.int64)
     image_ids[np.argsort(names)] = np.arange(1, len(names) + 1)
     model = pycolmap.Reconstruction()
-    model.add_camera_with_trivial_rig(_camera(scan))
+    camera_ids = image_ids if scan.camera_mode == "per_frame" else np.ones_like(image_ids)
     bounds = np.searchsorted(observations.frames, np.arange(len(names) + 1))
     for index in np.argsort(image_ids).tolist():
+        camera_id = int(camera_ids[index])
+        if not model.exists_camera(camera_id):
+            model.add_camera_with_trivial_rig(_camera(scan.frame_camera(index), camera_id))
         image = pycolmap.Image(
             name=names[index],
             keypoints=observations.pixels[bounds[index] : bounds[index + 1]],
-            camera_id=_CAMERA,
+            camera_id=camera_id,
             image_id=int(image_ids[index]),
         )
         model.add_image_with_trivial_frame(image, _camera_from_world(scan, index))
@@ -64,14 +66,13 @@ def write_reconstruction(model: pycolmap.Reconstruction, directory: Path, text: 
         model.write_binary(str(directory))
 
 
-def _camera(scan: Scan) -> pycolmap.Camera:
-    camera = scan.camera
+def _camera(camera: Intrinsics, camera_id: int) -> pycolmap.Camera:
     return pycolmap.Camera(
         model="PINHOLE",
         width=camera.width,
         height=camera.height,
         params=[camera.fx, camera.fy, camera.cx, camera.cy],
-        camera_id=_CAMERA,
+        camera_id=camera_id,
     )
 
 

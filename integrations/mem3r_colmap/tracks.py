@@ -58,9 +58,10 @@ def _seen(
     world_to_camera = invert_pose(scan.frames[index].camera_to_world)
     in_camera = transform_points(world_to_camera, cloud.positions)
     rows = np.flatnonzero(in_camera[:, 2] > 0)
-    pixels = scan.camera.project(in_camera[rows])
+    camera, network_camera = scan.frame_camera(index), scan.frame_network_camera(index)
+    pixels = camera.project(in_camera[rows])
     network_pixels = scan.transform.pixels(pixels)
-    inside = scan.camera.contains(pixels) & scan.network_camera.contains(network_pixels)
+    inside = camera.contains(pixels) & network_camera.contains(network_pixels)
     rows, pixels = rows[inside], pixels[inside]
     column, line = np.floor(network_pixels[inside]).astype(np.int64).T
     depth = scan.depth(index)[line, column]

@@ -112,14 +112,15 @@ def _frame_points(scan: Scan, index: int, stride: int, min_confidence: float) ->
     """The confident points of one frame, an array of `_POINT`."""
     grid = np.s_[::stride, ::stride]
     depth, confidence = scan.depth(index)[grid], scan.confidence(index)[grid]
-    network_pixels = scan.network_camera.pixel_centres()[grid]
+    camera, network_camera = scan.frame_camera(index), scan.frame_network_camera(index)
+    network_pixels = network_camera.pixel_centres()[grid]
     pixels = scan.transform.inverse.pixels(network_pixels)
     good = (
         (depth > 0)
         & (confidence >= min_confidence)
-        & scan.camera.contains(pixels)  # padding lies outside the original picture
+        & camera.contains(pixels)  # padding lies outside the original picture
     )
-    in_camera = scan.network_camera.unproject(network_pixels[good], depth[good])
+    in_camera = network_camera.unproject(network_pixels[good], depth[good])
     points = np.empty(len(in_camera), _POINT)
     points["position"] = transform_points(scan.frames[index].camera_to_world, in_camera)
     points["confidence"] = confidence[good]

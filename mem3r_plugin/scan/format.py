@@ -18,12 +18,13 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import ImageTransform, Intrinsics
+from mem3r_plugin.stream.shared_camera import CameraMode
 
 FORMAT = "mem3r-scan"
 VERSION = 1
@@ -57,7 +58,8 @@ class ScanGeometry:
     depth_unit: float
     """Depth of one step of the 16-bit code, in the network's unit of length."""
     camera: Intrinsics
-    """The shared camera, in original pixels; the best estimate so far while the scan grows."""
+    """The shared camera, in original pixels, the best estimate so far while the scan grows; the first
+    frame's where each frame has its own."""
     transform: ImageTransform
     """From original pixels to network pixels."""
 
@@ -74,6 +76,8 @@ class ScanHeader:
     """What was read: `kind`, `path` and the like."""
     camera_origin: str
     """`estimated` by the network or `given` by the user."""
+    camera_mode: CameraMode = "shared"
+    """Whether all frames have `geometry.camera`, or each the focal length in its own record."""
     geometry: ScanGeometry | None = None
     """None until the first frame."""
     skipped: tuple[dict[str, Any], ...] = ()
@@ -93,7 +97,7 @@ class ScanHeader:
             "settings": self.settings,
             "source": self.source,
             "depth": None,
-            "camera": {"origin": self.camera_origin},
+            "camera": {"origin": self.camera_origin, "mode": self.camera_mode},
             "transform": None,
             "skipped": list(self.skipped),
         }
@@ -116,6 +120,9 @@ class ScanHeader:
             raise ValueError(f"not a {FORMAT} of version {VERSION}")
         camera = dict(record["camera"])
         origin = camera.pop("origin")
+        mode = camera.pop("mode", "shared")  # the first scans do not say
+        if mode not in get_args(CameraMode):
+            raise ValueError(f"unknown camera mode {mode!r}")
         geometry = None
         if record["transform"] is not None:
             geometry = ScanGeometry(
@@ -128,6 +135,7 @@ class ScanHeader:
             settings=record["settings"],
             source=record["source"],
             camera_origin=origin,
+            camera_mode=mode,
             geometry=geometry,
             skipped=tuple(record["skipped"]),
             clipped_depths=record["depth"]["clipped"] if geometry else 0,
@@ -152,7 +160,7 @@ class ScanFrame:
     camera_to_world: NDArray[np.float64]
     """Pose, shape (4, 4), OpenCV axes; world is the first camera of the scan."""
     focal: float
-    """The frame's own focal length in network pixels."""
+    """The focal length in network pixels that the frame suggests by itself."""
 
     def to_line(self) -> bytes:
         """The line, with its end; floats survive exactly."""

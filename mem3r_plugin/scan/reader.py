@@ -26,6 +26,7 @@ from mem3r_plugin.scan.format import (
     frame_file,
 )
 from mem3r_plugin.stream.images import is_stored_upright, read_image
+from mem3r_plugin.stream.shared_camera import CameraMode
 from mem3r_plugin.stream.video import VideoReader
 
 
@@ -71,24 +72,32 @@ class Scan:
         return self.header.complete
 
     @property
+    def camera_mode(self) -> CameraMode:
+        """Whether all frames share `camera`, or each has its own `frame_camera`."""
+        return self.header.camera_mode
+
+    @property
     def camera(self) -> Intrinsics:
-        """The shared camera in original pixels."""
+        """The shared camera in original pixels; the first frame's where each frame has its own."""
         return self._geometry.camera
 
     @property
     def network_camera(self) -> Intrinsics:
-        """The shared camera at network size, that of the depth maps."""
+        """`camera` at network size."""
         return self.transform.intrinsics(self.camera)
 
     def frame_camera(self, index: int) -> Intrinsics:
-        """The camera that frame `index` suggests by itself, in original pixels.
-
-        For sources whose focal length changes; `camera` is steadier where it does not.
-        """
+        """The camera of frame `index` in original pixels, shared or its own as `camera_mode` says."""
+        if self.camera_mode == "shared":
+            return self.camera
         width, height = self.transform.target_size
         own = Intrinsics.centred(self.frames[index].focal, width, height)
         focal = self.transform.inverse.intrinsics(own).fx
         return replace(self.camera, fx=focal, fy=focal)
+
+    def frame_network_camera(self, index: int) -> Intrinsics:
+        """`frame_camera` at network size: the camera of the frame's depth map."""
+        return self.transform.intrinsics(self.frame_camera(index))
 
     @property
     def depth_unit(self) -> float:

@@ -241,8 +241,10 @@ class ScanSink:
         if known is not None and known.transform != estimate.transform:
             raise ScanError(
                 f"{estimate.frame.name} differs in size from the frames already in {self.path}: "
-                "a scan has one camera"
+                "all pictures of a scan have one size"
             )
+        if known is not None and self.header.camera_mode == "per_frame":
+            return known
         return ScanGeometry(
             depth_unit=known.depth_unit if known else choose_depth_unit(estimate.depth),
             camera=estimate.original_intrinsics,

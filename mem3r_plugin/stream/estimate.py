@@ -46,11 +46,12 @@ class FrameEstimate:
     confidence: NDArray[np.float32]
     """Confidence of the depth, at least 1, shape (h, w); 1 where depth is 0."""
     intrinsics: Intrinsics
-    """The best camera known so far, at network size; the scan's final one is in `scan.json`."""
+    """The camera at network size: the best known so far of the one that all frames share (the final
+    one is in `scan.json`), or the frame's own where each has its own."""
     transform: ImageTransform
     """From original pixels to network pixels."""
     focal: float
-    """This frame's own focal length in network pixels, before it is shared over the scan."""
+    """The focal length in network pixels that this frame suggests by itself."""
 
     @property
     def original_intrinsics(self) -> Intrinsics:

@@ -34,7 +34,12 @@ from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.masks import MaskFolder
 from mem3r_plugin.stream.prefetch import prefetch
 from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
-from mem3r_plugin.stream.shared_camera import GivenCamera, SharedCamera
+from mem3r_plugin.stream.shared_camera import (
+    CameraMode,
+    GivenCamera,
+    SharedCamera,
+    choose_camera,
+)
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
 
 Precision = Literal["float32", "bfloat16"]
@@ -58,7 +63,7 @@ class FrontEnd:
         network: The network, on its device.
         rule: How the state is updated.
         preprocessor: From pictures to the network's size.
-        camera: Gathers, or knows, the shared camera.
+        camera: Gathers, or knows, the camera; by default one that all frames share is gathered.
         masks: What of each picture to leave out of depth and camera.
         precision: Arithmetic of the network.
         reset_interval: Frames after which the state is reset; never by default.
@@ -103,6 +108,7 @@ class FrontEnd:
         size: int | None = None,
         device: str | None = None,
         precision: Precision = "float32",
+        camera: CameraMode = "shared",
         intrinsics: str | tuple[float, ...] | None = None,
         masks: Path | None = None,
         reset_interval: int | None = None,
@@ -116,6 +122,7 @@ class FrontEnd:
             size: Long side of the network's pictures; by default what the model was trained on.
             device: Where the network runs; by default a GPU if there is one.
             precision: Arithmetic of the network.
+            camera: One camera for the whole scan, or `per_frame` for a focal length that changes.
             intrinsics: The camera if it is known: `f` or `fx,fy,cx,cy` in original pixels.
             masks: Folder of masks; black is left out.
             reset_interval: Frames after which the state is reset; never by default.
@@ -125,14 +132,14 @@ class FrontEnd:
             WeightsError: the weights are missing or do not fit.
         """
         rule = load_rule(update)
-        camera = given_camera(intrinsics)
+        chosen_camera = choose_camera(camera, intrinsics)
         mask_folder = None if masks is None else MaskFolder(masks)
         network = load_network(model, weights, device=pick_device(device))
         return cls(
             network,
             rule,
             Preprocessor(size or network.config.picture_size),
-            camera=camera,
+            camera=chosen_camera,
             masks=mask_folder,
             precision=precision,
             reset_interval=reset_interval,
@@ -203,12 +210,13 @@ class FrontEnd:
         own_camera = self._camera.observe(
             seen.points, np.where(usable, seen.confidence, 0), transform
         )
+        shared_camera = self._camera.intrinsics(transform)
         return FrameEstimate(
             frame=frame,
             camera_to_world=camera_to_world,
             depth=np.where(usable, seen.points[..., 2], np.float32(0)),
             confidence=np.where(usable, seen.confidence, np.float32(1)),
-            intrinsics=self._camera.intrinsics(transform),
+            intrinsics=own_camera if self._camera.mode == "per_frame" else shared_camera,
             transform=transform,
             focal=own_camera.fx,
         )
@@ -239,7 +247,7 @@ class FrontEnd:
         self._state = RecurrentState.from_tensors(part("recurrent.")).to(self._device)
         if isinstance(self._camera, SharedCamera):
             arrays = {name: tensor.numpy() for name, tensor in part("camera.").items()}
-            self._camera = SharedCamera.from_tensors(arrays)
+            self._camera = self._camera.from_tensors(arrays)
         self._frames, self._since_reset, self._rejected, anchored = tensors["counters"].tolist()
         self._world_from_chunk = ResetChain(tensors["chain.base"].numpy().copy())
         anchor = tensors["chain.anchor"].numpy().copy()
@@ -324,13 +332,6 @@ class _Seen:
             return None
         matrix = pose_matrix(rotation_from_quaternion(pose[3:]), pose[:3])
         return cls(matrix, points, confidence, finite & (points[..., 2] > 0))
-
-
-def given_camera(intrinsics: str | tuple[float, ...] | None) -> GivenCamera | None:
-    """The camera the user knows, as text or numbers; None where it is to be estimated."""
-    if intrinsics is None:
-        return None
-    return GivenCamera.parse(intrinsics) if isinstance(intrinsics, str) else GivenCamera(intrinsics)
 
 
 def pick_device(name: str | None) -> torch.device:

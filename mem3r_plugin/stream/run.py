@@ -21,8 +21,9 @@ from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import HEADER, STATE, ScanHeader
 from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.checkpoint import Checkpoint
-from mem3r_plugin.stream.front_end import FrontEnd, Precision, given_camera, pick_device
+from mem3r_plugin.stream.front_end import FrontEnd, Precision, pick_device
 from mem3r_plugin.stream.progress import RunProgress
+from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
 
@@ -53,6 +54,8 @@ class RunConfig:
     """Second of a video to stop before."""
     fps: float | None = None
     """Thin a video to about this many frames a second, in place of a stride."""
+    camera: CameraMode = "shared"
+    """One camera for the whole scan, or one per frame, for a zoom that changes."""
     intrinsics: str | None = None
     """The camera if it is known: f, or fx,fy,cx,cy, in original pixels."""
     masks: Path | None = None
@@ -80,6 +83,7 @@ class RunConfig:
             raise ConfigError(f"checkpoint_every is {self.checkpoint_every}, it must be at least 1")
         if self.resume and self.overwrite:
             raise ConfigError("resume continues a scan, overwrite replaces it: give one of them")
+        choose_camera(self.camera, self.intrinsics)
 
 
 def run(
@@ -147,6 +151,7 @@ def run(
         size=config.size,
         device=config.device,
         precision=config.precision,
+        camera=config.camera,
         intrinsics=config.intrinsics,
         masks=config.masks,
         reset_interval=config.reset_interval,
@@ -216,7 +221,7 @@ def _closer(sink: Sink) -> Callable[..., None]:
 
 def _header(config: RunConfig, source: Source) -> ScanHeader:
     """The record of a run before its first frame: all that decides its result."""
-    camera = given_camera(config.intrinsics)
+    camera = choose_camera(config.camera, config.intrinsics)
     network = load_preset("model", config.model, NetworkConfig())
     weights = weights_digest(config.weights or network.name)
     return ScanHeader(
@@ -232,7 +237,8 @@ def _header(config: RunConfig, source: Source) -> ScanHeader:
             "reset_interval": config.reset_interval,
         },
         source=source.describe(),
-        camera_origin="estimated" if camera is None else camera.origin,
+        camera_origin=camera.origin,
+        camera_mode=camera.mode,
     )
 
 
@@ -248,6 +254,7 @@ def _require_same(path: Path, recorded: ScanHeader, wanted: ScanHeader) -> None:
             (recorded.model, wanted.model),
             (recorded.source, wanted.source),
             (recorded.settings, wanted.settings),
+            ({"camera": recorded.camera_mode}, {"camera": wanted.camera_mode}),
         )
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)

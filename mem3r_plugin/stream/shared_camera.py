@@ -1,6 +1,8 @@
-"""One physical camera for a whole scan."""
+"""The camera of a scan: one for all frames, estimated or given, or one for each frame."""
 
 from __future__ import annotations
+
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,9 @@ from numpy.typing import NDArray
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import ImageTransform, Intrinsics
 from mem3r_plugin.geometry.focal import BINS, focal_from_votes, focal_votes
+
+CameraMode = Literal["shared", "per_frame"]
+"""Whether all frames of a scan have the same camera, or each its own."""
 
 _DEFAULT_FOCAL = 1.2
 """Focal length in long sides of the picture before any pixel votes; COLMAP's first guess too."""
@@ -24,6 +29,8 @@ class SharedCamera:
 
     origin = "estimated"
     """What `camera.origin` of a scan says."""
+    mode: CameraMode = "shared"
+    """What `camera.mode` of a scan says."""
 
     def __init__(self) -> None:
         self._votes = np.zeros(BINS)
@@ -63,11 +70,17 @@ class SharedCamera:
         return {"votes": self._votes.copy()}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, NDArray[np.float64]]) -> SharedCamera:
+    def from_tensors(cls, tensors: dict[str, NDArray[np.float64]]) -> Self:
         """The inverse of `to_tensors`."""
         camera = cls()
         camera._votes = np.array(tensors["votes"], dtype=np.float64)
         return camera
+
+
+class PerFrameCamera(SharedCamera):
+    """Lets each frame keep the camera it suggests; one that suggests none gets the shared one."""
+
+    mode = "per_frame"
 
 
 class GivenCamera:
@@ -75,6 +88,8 @@ class GivenCamera:
 
     origin = "given"
     """What `camera.origin` of a scan says."""
+    mode: CameraMode = "shared"
+    """What `camera.mode` of a scan says."""
 
     def __init__(self, values: tuple[float, ...]) -> None:
         """Take `(f,)` or `(fx, fy, cx, cy)` in original pixels, pixel centres at half-integers.
@@ -134,6 +149,28 @@ class GivenCamera:
     def to_tensors(self) -> dict[str, NDArray[np.float64]]:
         """Nothing changes from frame to frame, so there is nothing to save."""
         return {}
+
+
+def choose_camera(
+    mode: CameraMode, intrinsics: str | tuple[float, ...] | None
+) -> SharedCamera | GivenCamera:
+    """What estimates, or knows, the camera of a scan.
+
+    Args:
+        mode: One camera for the whole scan, or one for each frame.
+        intrinsics: The camera if it is known, as text or numbers; see `GivenCamera`.
+
+    Raises:
+        ConfigError: the intrinsics make no sense, or are given although each frame has its own.
+    """
+    if intrinsics is None:
+        return SharedCamera() if mode == "shared" else PerFrameCamera()
+    if mode == "per_frame":
+        raise ConfigError(
+            f"intrinsics {intrinsics} fix one camera, per_frame estimates one for each frame: "
+            "give one of them"
+        )
+    return GivenCamera.parse(intrinsics) if isinstance(intrinsics, str) else GivenCamera(intrinsics)
 
 
 def _centred(focal: float, transform: ImageTransform) -> Intrinsics:

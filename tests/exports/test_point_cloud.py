@@ -14,13 +14,20 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Scan:
     return make_room_scan(tmp_path_factory.mktemp("room"), size=(180, 180))
 
 
-def test_points_lie_where_their_frame_saw_them(room: Scan) -> None:
-    cloud = confident_points(room)
+@pytest.fixture(scope="module")
+def zoomed_room(tmp_path_factory: pytest.TempPathFactory) -> Scan:
+    return make_room_scan(tmp_path_factory.mktemp("zoomed"), size=(180, 180), zoom=1.1)
+
+
+@pytest.mark.parametrize("name", ["room", "zoomed_room"])
+def test_points_lie_where_their_frame_saw_them(name: str, request: pytest.FixtureRequest) -> None:
+    scan: Scan = request.getfixturevalue(name)
+    cloud = confident_points(scan)
     assert distance_to_walls(cloud.positions).max() < 2e-3
-    for index, frame in enumerate(room.frames):
+    for index, frame in enumerate(scan.frames):
         rows = cloud.frames == index
-        world_to_camera = invert_pose(frame.camera_to_world)
-        seen = room.camera.project(transform_points(world_to_camera, cloud.positions[rows]))
+        in_camera = transform_points(invert_pose(frame.camera_to_world), cloud.positions[rows])
+        seen = scan.frame_camera(index).project(in_camera)
         np.testing.assert_allclose(seen, cloud.pixels[rows], atol=1e-9)
 
 

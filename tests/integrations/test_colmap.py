@@ -33,6 +33,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "video": {"kind": "video"},
     "arrays": {"kind": "arrays", "suffix": ".jpg"},
     "names with blanks": {"name": "walk {} of 6"},
+    "zoom": {"zoom": 1.1},
 }
 
 
@@ -63,8 +64,8 @@ def matrix(image: pycolmap.Image) -> np.ndarray:
     return np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
 
 
-def intrinsics(model: pycolmap.Reconstruction) -> Intrinsics:
-    (camera,) = model.cameras.values()
+def intrinsics(image: pycolmap.Image) -> Intrinsics:
+    camera = image.camera
     assert camera.model == pycolmap.CameraModelId.PINHOLE
     fx, fy, cx, cy = camera.params
     return Intrinsics(fx, fy, cx, cy, camera.width, camera.height)
@@ -73,10 +74,13 @@ def intrinsics(model: pycolmap.Reconstruction) -> Intrinsics:
 # -- every kind of source ------------------------------------------------------------------------
 
 
-def test_one_camera_and_sorted_images(exported: tuple[Scan, Path, ColmapReport]) -> None:
+def test_cameras_and_sorted_images(exported: tuple[Scan, Path, ColmapReport]) -> None:
     scan, project, report = exported
     model = read(project)
-    assert intrinsics(model) == scan.camera
+    cameras = [intrinsics(image) for image in images_by_frame(model)]
+    assert cameras == [scan.frame_camera(index) for index in range(len(scan))]
+    assert model.num_cameras() == len(set(cameras))
+    assert len(set(cameras)) == (1 if scan.camera_mode == "shared" else len(scan))
     names = [model.images[i].name for i in sorted(model.images)]
     assert names == sorted(names) == sorted(path.name for path in (project / "images").iterdir())
     assert sorted(model.images) == list(range(1, len(scan) + 1))
@@ -113,15 +117,15 @@ def test_depth_reprojects_to_the_pixel_it_came_from(
 ) -> None:
     scan, project, _ = exported
     model = read(project)
-    camera = intrinsics(model)
     network_pixels = scan.network_camera.pixel_centres()
     original_pixels = scan.transform.inverse.pixels(network_pixels)
     for index, image in enumerate(images_by_frame(model)):
         depth = scan.depth(index)
         known = depth > 0
-        points = scan.network_camera.unproject(network_pixels[known], depth[known])
+        network_camera = scan.frame_network_camera(index)
+        points = network_camera.unproject(network_pixels[known], depth[known])
         world = transform_points(scan.frames[index].camera_to_world, points)
-        reprojected = camera.project(transform_points(matrix(image), world))
+        reprojected = intrinsics(image).project(transform_points(matrix(image), world))
         np.testing.assert_allclose(reprojected, original_pixels[known], atol=1e-3)
 
 
@@ -147,13 +151,13 @@ def test_tracks_and_observations_point_at_each_other(
 def test_reprojection_errors_are_as_stated(exported: tuple[Scan, Path, ColmapReport]) -> None:
     _, project, report = exported
     model = read(project)
-    camera = intrinsics(model)
     positions = {point_id: point.xyz for point_id, point in model.points3D.items()}
     errors: dict[int, list[float]] = {point_id: [] for point_id in positions}
     for image in model.images.values():
         seen = [point.point3D_id for point in image.points2D]
         observed = np.array([point.xy for point in image.points2D])
         in_camera = transform_points(matrix(image), np.array([positions[i] for i in seen]))
+        camera = intrinsics(image)
         distances = np.linalg.norm(camera.project(in_camera) - observed, axis=1)
         assert camera.contains(observed).all()
         for point_id, distance in zip(seen, distances.tolist(), strict=True):

@@ -97,6 +97,23 @@ def test_header_before_the_first_frame_round_trip():
     assert ScanHeader.from_json(header().to_json()) == header()
 
 
+@pytest.mark.parametrize("mode", ["shared", "per_frame"])
+def test_camera_mode_round_trip(mode):
+    assert ScanHeader.from_json(header(camera_mode=mode).to_json()).camera_mode == mode
+
+
+def test_header_without_camera_mode_is_of_a_shared_camera():
+    text = header().to_json()
+    old = text.replace(',\n    "mode": "shared"', "")
+    assert old != text
+    assert ScanHeader.from_json(old) == header()
+
+
+def test_unknown_camera_mode_is_refused():
+    with pytest.raises(ValueError, match="unknown camera mode 'rolling'"):
+        ScanHeader.from_json(header().to_json().replace('"shared"', '"rolling"'))
+
+
 @pytest.mark.parametrize("change", [('"mem3r-scan"', '"other"'), ('"version": 1', '"version": 2')])
 def test_other_formats_and_versions_are_refused(change):
     with pytest.raises(ValueError, match="mem3r-scan"):

@@ -1,6 +1,7 @@
 """What was written is read back; what is damaged is named."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -39,6 +40,30 @@ def test_camera_is_the_last_estimate_in_original_pixels(tmp_path):
     assert (scan.camera.width, scan.camera.height) == ORIGINAL
     assert scan.camera.fx == pytest.approx(90 + 4 / 7, rel=1e-12)
     assert (scan.network_camera.width, scan.network_camera.height) == TRANSFORM.target_size
+
+
+def test_shared_camera_is_that_of_every_frame(tmp_path):
+    write_scan(tmp_path / "scan")
+    scan = Scan.open(tmp_path / "scan")
+    assert {scan.frame_camera(index) for index in range(5)} == {scan.camera}
+    assert {scan.frame_network_camera(index) for index in range(5)} == {scan.network_camera}
+
+
+def test_each_frame_has_the_camera_of_its_own_focal_length(tmp_path):
+    sink = ScanSink(tmp_path / "scan", header(camera_mode="per_frame"), copy_images=True)
+    sink.open()
+    for estimate in make_estimates(5):
+        sink.write(estimate)
+    sink.close(complete=True)
+    scan = Scan.open(tmp_path / "scan")
+    first, *_ = estimates = list(make_estimates(5))
+    assert scan.camera == first.original_intrinsics
+    for index, estimate in enumerate(estimates):
+        own, network = scan.frame_camera(index), scan.frame_network_camera(index)
+        assert network.fx == pytest.approx(estimate.focal)
+        assert own.fx == own.fy == pytest.approx(estimate.focal * 100 / 64)
+        assert replace(own, fx=1, fy=1) == replace(scan.camera, fx=1, fy=1)
+        assert (network.width, network.height) == TRANSFORM.target_size
 
 
 def test_original_depth_is_the_network_depth_at_the_same_place(tmp_path):

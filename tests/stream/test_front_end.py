@@ -65,10 +65,13 @@ def test_step_takes_grey_and_floating_point_pictures(small_model):
         small_model.front_end().step(np.zeros((48, 64, 4), np.uint8))
 
 
-@pytest.mark.parametrize("update", ["plain", "ttt3r", "ttsa3r"])
+@pytest.mark.parametrize(
+    ("update", "camera"),
+    [("plain", "shared"), ("ttt3r", "shared"), ("ttsa3r", "shared"), ("ttt3r", "per_frame")],
+)
 @pytest.mark.parametrize("cut", [0, 1, 3, 4])
-def test_saved_state_continues_exactly(small_model, update, cut):
-    options = {"update": update, "reset_interval": 3}
+def test_saved_state_continues_exactly(small_model, update, camera, cut):
+    options = {"update": update, "camera": camera, "reset_interval": 3}
     front_end = small_model.front_end(**options)
     images = list(pictures(8))
     for image in images[:cut]:
@@ -97,6 +100,22 @@ def test_given_camera_is_kept(small_model):
     camera = estimate.original_intrinsics
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx((80, 81, 49, 34))
     assert front_end.camera_origin == "given"
+
+
+def test_each_frame_keeps_its_own_camera(small_model):
+    images = list(pictures(5, 100, 66))
+    shared = list(small_model.front_end().stream(images))
+    own = list(small_model.front_end(camera="per_frame").stream(images))
+    assert len({estimate.focal for estimate in own}) == 5
+    for estimate, other in zip(own, shared, strict=True):
+        assert estimate.intrinsics.fx == estimate.focal == other.focal
+        camera = estimate.original_intrinsics
+        assert camera.fx == pytest.approx(camera.fy)
+        assert (camera.cx, camera.cy) == pytest.approx((50, 33))
+        np.testing.assert_array_equal(estimate.depth, other.depth)
+        np.testing.assert_array_equal(estimate.camera_to_world, other.camera_to_world)
+    assert own[0].intrinsics == shared[0].intrinsics  # one frame is all there is to share
+    assert all(a.intrinsics != b.intrinsics for a, b in zip(own[1:], shared[1:], strict=True))
 
 
 def test_masked_pixels_have_no_depth(small_model, tmp_path):
@@ -237,6 +256,7 @@ def test_lasting_nan_stops_the_stream(small_model, monkeypatch):
         ({"size": 60}, "size is 60"),
         ({"reset_interval": 0}, "reset_interval is 0"),
         ({"intrinsics": "a,b"}, "intrinsics"),
+        ({"intrinsics": "80", "camera": "per_frame"}, "intrinsics 80 fix one camera.*per_frame"),
     ],
 )
 def test_impossible_settings_are_refused(small_model, options, message):

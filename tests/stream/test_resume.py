@@ -98,6 +98,14 @@ def test_killed_again_and_again(config, whole):
     assert tree(config.output) == whole
 
 
+def test_killed_with_a_camera_per_frame(config, tmp_path):
+    config = replace(config, camera="per_frame")
+    run(replace(config, output=tmp_path / "whole"), silent=True)
+    assert killed(kills.run_and_die_before_rename, config, 12)
+    run(replace(config, resume=True), silent=True)
+    assert tree(config.output) == tree(tmp_path / "whole")
+
+
 def test_killed_from_outside(small_model, tmp_path):
     """What a user does: the interpreter is started, and `kill -9`-ed some time later."""
     folder = write_pictures(tmp_path / "images", [f"{i}.png" for i in range(40)], 64, 48)
@@ -154,6 +162,7 @@ def test_other_settings_are_named(config, small_model, tmp_path):
         "update": ("plain", "update was 'ttsa3r' and is now 'plain'"),
         "size": (32, "size was 64 and is now 32"),
         "stride": (2, "stride was 1 and is now 2"),
+        "camera": ("per_frame", "camera was 'shared' and is now 'per_frame'"),
         "intrinsics": ("99", "intrinsics was None and is now '99'"),
         "precision": ("bfloat16", "precision was 'float32' and is now 'bfloat16'"),
         "reset_interval": (None, "reset_interval was 3 and is now None"),

@@ -112,6 +112,18 @@ def test_original_pixels_are_kept_when_the_network_sees_fewer(small_model, tmp_p
     assert scan.header.camera_origin == "given"
 
 
+def test_each_frame_has_its_own_camera(small_model, images, scan_path):
+    scan = run(small_model.config(images, scan_path, camera="per_frame"), silent=True)
+    expected = small_model.front_end(camera="per_frame").stream(images)
+    for index, estimate in enumerate(expected):
+        stored, estimated = scan.frame_camera(index), estimate.original_intrinsics
+        for name in ("fx", "fy", "cx", "cy"):
+            assert getattr(stored, name) == pytest.approx(getattr(estimated, name), rel=1e-12)
+    assert len({scan.frame_camera(index).fx for index in range(len(scan))}) == len(scan)
+    assert scan.camera_mode == "per_frame"
+    assert scan.header.camera_origin == "estimated"
+
+
 def test_unusable_frames_are_recorded_and_told(small_model, images, scan_path, capsys):
     (images / "3.png").write_bytes((images / "3.png").read_bytes()[:100])
     cv2.imwrite(str(images / "5.png"), np.zeros((48, 64, 3), np.uint8))
@@ -289,6 +301,8 @@ def test_contradictions_are_refused(tmp_path):
         RunConfig("walk.mp4", tmp_path, resume=True, overwrite=True)
     with pytest.raises(ConfigError, match="checkpoint_every is 0"):
         RunConfig("walk.mp4", tmp_path, checkpoint_every=0)
+    with pytest.raises(ConfigError, match="per_frame"):
+        RunConfig("walk.mp4", tmp_path, camera="per_frame", intrinsics="500")
 
 
 def test_damaged_header_is_named_on_resuming(small_model, images, scan_path):

@@ -6,7 +6,12 @@ from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import ImageTransform, Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.stream.preprocess import Preprocessor
-from mem3r_plugin.stream.shared_camera import GivenCamera, SharedCamera
+from mem3r_plugin.stream.shared_camera import (
+    GivenCamera,
+    PerFrameCamera,
+    SharedCamera,
+    choose_camera,
+)
 
 TRANSFORM = Preprocessor(64).transform((640, 427))
 ONES = np.ones(TRANSFORM.target_size[::-1])
@@ -80,6 +85,26 @@ def test_memory_does_not_grow() -> None:
     for seed in range(10):
         camera.observe(self_view(500, seed=seed), ONES, TRANSFORM)
     assert len(save(camera.to_tensors())) == len(before)
+
+
+def test_the_mode_survives_loading() -> None:
+    camera = PerFrameCamera.from_tensors(PerFrameCamera().to_tensors())
+    assert (camera.origin, camera.mode) == ("estimated", "per_frame")
+
+
+def test_a_camera_is_chosen_by_mode_and_intrinsics() -> None:
+    cameras = [
+        choose_camera("shared", None),
+        choose_camera("per_frame", None),
+        choose_camera("shared", "500"),
+        choose_camera("shared", (500.0,)),
+    ]
+    assert [(camera.origin, camera.mode) for camera in cameras] == [
+        ("estimated", "shared"),
+        ("estimated", "per_frame"),
+        ("given", "shared"),
+        ("given", "shared"),
+    ]
 
 
 def test_given_intrinsics_are_kept() -> None:
