@@ -1,0 +1,221 @@
+"""Consistent depth for every frame of a posed sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.refine.consistency import cross_check, project_depth
+from mem3r_plugin.refine.depth_alignment import DepthCorrection, align_depth
+from mem3r_plugin.refine.depth_merge import merge_depth
+from mem3r_plugin.refine.neighbours import choose_neighbours
+from mem3r_plugin.refine.stereo import PriorDepth, StereoConfig, plane_sweep
+from mem3r_plugin.refine.views import View
+
+CONFIDENT = 3.0
+"""Pixels of at least this confidence are confirmed by two other views."""
+
+_LEAST_POINTS = 10
+"""Structure points that a keyframe needs to be matched."""
+
+_DOUBT = 0.02
+"""Weight of a depth that nothing confirms, where confirmed ones have 1."""
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """Settings of depth refinement."""
+
+    stereo: StereoConfig = field(default_factory=StereoConfig)
+    """How keyframes are matched."""
+    tolerance: float = 0.05
+    """Largest relative difference of two depths that confirm each other."""
+    sources: int = 2
+    """Keyframes whose depth is carried to a frame between them."""
+    device: str = "cpu"
+    """Where to compute."""
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedDepth:
+    """The refined depth of a frame."""
+
+    index: int
+    """Which frame."""
+    depth: NDArray[np.float32]
+    """z-depth (H, W); 0 only where a frame has neither structure nor a prior."""
+    confidence: NDArray[np.float32]
+    """One plus the number of other views that confirm the depth, (H, W)."""
+    correction: DepthCorrection | None
+    """How the prior was brought to the structure; None where that was not possible."""
+
+
+def refine_depth(
+    camera_to_world: FloatArray,
+    camera: Intrinsics,
+    picture: Callable[[int], NDArray[np.uint8]],
+    points: Sequence[FloatArray],
+    keyframes: Sequence[int],
+    prior: Callable[[int], NDArray[np.float32]] | None = None,
+    config: DepthConfig | None = None,
+) -> Iterator[RefinedDepth]:
+    """Refine the depth of all frames: keyframes by stereo, the others from their keyframes.
+
+    All maps have one size, that of `camera`; half the original resolution is a good choice on a CPU.
+    Pictures must be free of lens distortion.
+
+    Args:
+        camera_to_world: Refined poses (N, 4, 4).
+        camera: The camera of pictures and depth maps.
+        picture: RGB picture (H, W, 3) of a frame.
+        points: World points (n, 3) seen in each frame, n may be 0.
+        keyframes: Which frames are matched with each other, in rising order.
+        prior: The network's depth (H, W) of a frame, 0 = none; at any scale where the frame has points,
+            taken as it is where it has none.
+        config: Settings.
+
+    Yields:
+        One result a frame, in order.
+    """
+    return _Refinement(
+        camera_to_world, camera, picture, points, keyframes, prior, config or DepthConfig()
+    ).results()
+
+
+class _Refinement:
+    """What `refine_depth` was given, and the stereo depth found so far."""
+
+    def __init__(
+        self,
+        camera_to_world: FloatArray,
+        camera: Intrinsics,
+        picture: Callable[[int], NDArray[np.uint8]],
+        points: Sequence[FloatArray],
+        keyframes: Sequence[int],
+        prior: Callable[[int], NDArray[np.float32]] | None,
+        config: DepthConfig,
+    ) -> None:
+        self.camera_to_world, self.camera, self.points = camera_to_world, camera, points
+        self.picture, self.prior, self.config = picture, prior, config
+        self.views = {index: self.view(index) for index in keyframes}
+        self.neighbours: dict[int, list[int]] = {}
+        self.measured: dict[int, Tensor] = {}
+
+    def results(self) -> Iterator[RefinedDepth]:
+        for index in self.views:
+            self.match(index)
+        checked = {index: self.check(index) for index in self.measured}
+        for index in range(len(self.camera_to_world)):
+            if index in checked:
+                inverse_depth, agreeing = checked[index]
+            else:
+                inverse_depth, agreeing = self.carry(index, checked)
+            yield self.merge(index, inverse_depth, agreeing)
+
+    def view(self, index: int) -> View:
+        """A frame as stereo sees it."""
+        grey = cv2.cvtColor(self.picture(index), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        tensor = torch.from_numpy(grey).to(self.config.device)
+        return View(tensor, self.camera, self.camera_to_world[index])
+
+    def structure(self, index: int) -> tuple[FloatArray, FloatArray]:
+        """Pixels (n, 2) and depths (n,) of the structure points inside a frame's picture."""
+        seen = transform_points(invert_pose(self.camera_to_world[index]), self.points[index])
+        seen = seen[seen[:, 2] > 0]
+        pixels = self.camera.project(seen)
+        visible = self.camera.contains(pixels)
+        return pixels[visible], seen[visible, 2]
+
+    def match(self, index: int) -> None:
+        """Find a keyframe's depth by stereo, unless too little is known about where to look."""
+        pixels, known = self.structure(index)
+        config = self.config.stereo
+        others = [other for other in self.views if other != index]
+        if len(known) >= _LEAST_POINTS:
+            self.neighbours[index] = choose_neighbours(
+                self.points[index],
+                self.camera,
+                self.camera_to_world,
+                index,
+                others,
+                config.neighbours,
+                config.angle,
+            )
+        if not self.neighbours.get(index):
+            return
+        correction, prior = self.aligned_prior(index, pixels, known)
+        belief = None
+        if prior is not None and correction is not None:
+            inverse = torch.where(prior > 0, 1 / prior.clamp_min(1e-6), 0.0)
+            belief = PriorDepth(inverse, correction.residual)
+        near, far = np.quantile(known, [0.02, 0.98])
+        self.measured[index] = plane_sweep(
+            self.views[index],
+            [self.views[other] for other in self.neighbours[index]],
+            (float(near) / 1.3, float(far) * 1.5),
+            config,
+            belief,
+        )
+
+    def check(self, index: int) -> tuple[Tensor, Tensor]:
+        """A keyframe's depth averaged with that of its neighbours, and how many of them agree."""
+        others = [other for other in self.neighbours[index] if other in self.measured]
+        return cross_check(
+            self.views[index],
+            self.measured[index],
+            [(self.views[other], self.measured[other]) for other in others],
+            self.config.tolerance,
+        )
+
+    def carry(self, index: int, checked: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Depth of the nearest keyframes as a frame between them sees it; 0 where they do not."""
+        view = self.view(index)
+        inverse_depth, agreeing = torch.zeros_like(view.grey), torch.zeros_like(view.grey)
+        nearest = sorted(checked, key=lambda key: abs(key - index))[: self.config.sources]
+        for key in nearest:
+            depth, confirmed = checked[key]
+            sure = torch.where(confirmed + 1 >= CONFIDENT, depth, 0.0)
+            seen = project_depth(self.views[key], sure, view)
+            agreeing = torch.where(seen > inverse_depth, CONFIDENT - 1, agreeing)
+            inverse_depth = torch.maximum(inverse_depth, seen)
+        return inverse_depth, agreeing
+
+    def merge(self, index: int, inverse_depth: Tensor, agreeing: Tensor) -> RefinedDepth:
+        """The result of a frame: what is confirmed as it is, the rest filled in."""
+        pixels, known = self.structure(index)
+        measured = torch.where(inverse_depth > 0, 1 / inverse_depth.clamp_min(1e-9), 0.0)
+        sure = (agreeing + 1 >= CONFIDENT) & (measured > 0)
+        rows, columns = np.nonzero(sure.cpu().numpy())
+        pixels = np.concatenate([pixels, np.stack([columns, rows], axis=-1)[::97] + 0.5])
+        known = np.concatenate([known, measured[sure].cpu().numpy()[::97]])
+        correction, prior = self.aligned_prior(index, pixels, known)
+        weight = torch.where(sure, 1.0, _DOUBT) * (measured > 0)
+        if bool((weight > 0).any()):
+            guide = self.views[index].grey if index in self.views else self.view(index).grey
+            filled = merge_depth(measured, weight, guide, prior)
+            depth = torch.where(sure, measured, filled)
+        else:
+            depth = torch.zeros_like(measured) if prior is None else prior
+        return RefinedDepth(
+            index, depth.cpu().numpy(), (1 + agreeing * (measured > 0)).cpu().numpy(), correction
+        )
+
+    def aligned_prior(
+        self, index: int, pixels: FloatArray, known: FloatArray
+    ) -> tuple[DepthCorrection | None, Tensor | None]:
+        """The network's depth brought to the known depths of a frame, unchanged where too few are."""
+        if self.prior is None:
+            return None, None
+        depth = self.prior(index)
+        correction = align_depth(depth, self.camera, pixels, known)
+        aligned = depth if correction is None else correction.apply(depth, self.camera)
+        return correction, torch.from_numpy(aligned).to(self.config.device)

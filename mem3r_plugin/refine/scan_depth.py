@@ -1,0 +1,85 @@
+"""The depth of a scan refined, on the grid of its depth maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mem3r_plugin.geometry import ImageTransform, Intrinsics
+from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.refine.depth import DepthConfig, RefinedDepth, refine_depth
+from mem3r_plugin.scan import Scan
+
+_LARGEST = 320
+"""Long side in pixels above which matching is done at half the size."""
+
+
+def refine_scan_depth(
+    scan: Scan,
+    camera: Intrinsics,
+    camera_to_world: FloatArray,
+    points: Sequence[FloatArray],
+    keyframes: Sequence[int],
+    config: DepthConfig | None = None,
+) -> Iterator[RefinedDepth]:
+    """Refine the depth of all frames of a scan at refined poses.
+
+    Args:
+        scan: Gives pictures and the network's depth.
+        camera: The refined camera in original pixels.
+        camera_to_world: Refined poses (N, 4, 4).
+        points: World points (n, 3) that each frame sees, n may be 0.
+        keyframes: Frames to match with each other, in rising order.
+        config: Settings.
+
+    Yields:
+        One result a frame, in order, at the size of the scan's depth maps.
+
+    Raises:
+        ScanError: a picture or depth map of the scan cannot be read.
+    """
+    width, height = scan.transform.target_size
+    factor = 2 if max(width, height) > _LARGEST else 1
+    shrink = ImageTransform.identity((width, height)).resized(width // factor, height // factor)
+    transform = scan.transform.resized(*shrink.target_size)
+    results = refine_depth(
+        camera_to_world,
+        transform.intrinsics(camera),
+        lambda index: resample_picture(scan.image(index), transform),
+        points,
+        keyframes,
+        lambda index: shrink.sample(scan.depth(index)),
+        config,
+    )
+    for result in results:
+        yield replace(
+            result,
+            depth=shrink.inverse.sample(result.depth),
+            confidence=shrink.inverse.sample(result.confidence),
+        )
+
+
+def resample_picture(picture: NDArray[np.uint8], transform: ImageTransform) -> NDArray[np.uint8]:
+    """A picture on the grid of a transform without quarter turns, each pixel an average.
+
+    Args:
+        picture: Source picture (H, W, 3).
+        transform: From its pixels to the wanted ones.
+
+    Returns:
+        The picture (h, w, 3); its border is repeated outside.
+    """
+    height, width = picture.shape[:2]
+    (scale_x, _, _), (_, scale_y, _) = transform.matrix
+    size = max(1, round(width * abs(scale_x))), max(1, round(height * abs(scale_y)))
+    averaged = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    resized = ImageTransform.identity((width, height)).resized(*size)
+    rest = resized.inverse.then(np.array(transform.matrix), transform.target_size)
+    matrix = np.array(rest.matrix)
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5  # OpenCV counts from pixel centres
+    made = cv2.warpAffine(averaged, matrix, transform.target_size, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(made, np.uint8)
