@@ -30,6 +30,8 @@ from mem3r_plugin.model.config import (
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("MEM3R_GOLDEN", REPOSITORY.parent / "shared" / "golden"))
+PUBLIC_NAMES = Path(__file__).with_name("cut3r_state_dict_keys.txt")
+"""Names and shapes of the public CUT3R checkpoint's 1,248 tensors."""
 TOLERANCE = 1e-5
 HALF_TOLERANCE = 1e-4
 
@@ -98,6 +100,15 @@ class Golden:
         error = (difference / reference.double().abs().max().clamp_min(1e-30)).item()
         assert error <= tolerance, f"{self.name} {name}: error {error:.2e} above {tolerance:.0e}"
         return True
+
+
+def public_names() -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the public checkpoint's tensors, aliases included."""
+    rows = (line.split("\t") for line in PUBLIC_NAMES.read_text().splitlines())
+    return {
+        name: tuple(int(n) for n in shape.strip("()").split(",") if n.strip())
+        for name, shape, _ in rows
+    }
 
 
 def generated_weight(name: str, shape: tuple[int, ...], seed: int) -> Tensor:

@@ -21,22 +21,10 @@ from mem3r_plugin.model.checkpoint import build_network, read_checkpoint, write_
 from mem3r_plugin.model.convert import convert_checkpoint
 from mem3r_plugin.model.cut3r_layout import from_cut3r_layout, our_name
 from mem3r_plugin.model.weights import find_weights, load_network, random_network, weights_digest
-from tests.model.golden import FOLDER
+from tests.model.golden import public_names
 from tests.model.networks import CUT3R, MEM3R
 
 SIZE = (32, 48)
-KEYS = FOLDER.parent / "spec" / "cut3r_state_dict_keys.txt"
-
-
-def public_names() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the public checkpoint."""
-    if not KEYS.is_file():
-        pytest.skip(f"no list of CUT3R's parameter names at {KEYS}")
-    rows = (line.split("\t") for line in KEYS.read_text().splitlines())
-    return {
-        name: tuple(int(n) for n in shape.strip("()").split(",") if n.strip())
-        for name, shape, _ in rows
-    }
 
 
 def public_state_dict(network: ReconstructionNetwork) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from mem3r_plugin.geometry.focal import weiszfeld_focal
 from mem3r_plugin.geometry.pose import ResetChain
 from mem3r_plugin.model.config import NetworkConfig
-from mem3r_plugin.model.cut3r_layout import from_cut3r_layout
+from mem3r_plugin.model.cut3r_layout import ALIASES, from_cut3r_layout
 from mem3r_plugin.model.heads import (
     FrameOutput,
     HeadName,
@@ -31,12 +30,12 @@ from mem3r_plugin.model.updates.rule import UpdateContext, UpdateRule
 from mem3r_plugin.model.updates.ttsa3r import TTSA3RStep, TTSA3RUpdate
 from mem3r_plugin.model.updates.ttt3r import TTT3RUpdate
 from tests.model.golden import (
-    FOLDER,
     HALF_TOLERANCE,
     TOLERANCE,
     Golden,
     cut3r_config,
     generated_weight,
+    public_names,
 )
 
 VARIANTS = ("cut3r", "ttt3r", "ttsa3r")
@@ -314,10 +313,7 @@ def test_half_precision_rotary() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_full_size_network(variant: str) -> None:
     golden = Golden(f"golden_full_{variant}")
-    keys = FOLDER.parent / "spec" / "cut3r_state_dict_keys.txt"
-    if not keys.is_file():
-        pytest.skip(f"no list of parameter names {keys}")
-    network = build(cut3r_config(golden.json), full_size_weights(keys, golden.json["seed"]))
+    network = build(cut3r_config(golden.json), full_size_weights(golden.json["seed"]))
     replay(
         golden,
         network,
@@ -368,15 +364,13 @@ def test_pose_encoding() -> None:
     assert golden.compare("geotrf.out", moved + matrices[:, None, None, :3, 3])
 
 
-def full_size_weights(keys: Path, seed: int) -> dict[str, Tensor]:
+def full_size_weights(seed: int) -> dict[str, Tensor]:
     """Generated full-size weights under CUT3R's names, without the aliases."""
-    weights = {}
-    for line in keys.read_text().splitlines():
-        name, shape, _ = line.split("\t")
-        if ".scratch.layer_rn." not in name:
-            size = tuple(int(n) for n in shape.strip("()").split(",") if n.strip())
-            weights[name] = generated_weight(name, size, seed)
-    return weights
+    return {
+        name: generated_weight(name, shape, seed)
+        for name, shape in public_names().items()
+        if not ALIASES.search(name)
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
