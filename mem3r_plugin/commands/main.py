@@ -13,7 +13,9 @@ from mem3r_plugin.errors import Mem3RError
 
 COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
+    "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
     "export": "write a scan as a COLMAP project, a trajectory (TUM) or a point cloud (PLY)",
+    "scale": "measure how long the unit of a scan is, and keep it for every export",
     "evaluate": "measure a scan against known poses and depth",
     "info": "count the parameters of a network",
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",

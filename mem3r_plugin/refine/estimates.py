@@ -1,0 +1,75 @@
+"""The frames of a refined scan, one by one, as a scan's writer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem3r_plugin.refine.depth import DepthConfig
+from mem3r_plugin.refine.posed import PosedFrames
+from mem3r_plugin.refine.scan_depth import refine_scan_depth
+from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.estimate import Frame, FrameEstimate
+
+Estimates = Iterator[tuple[FrameEstimate, float | None]]
+"""Every frame, and the median relative error of its network depth after alignment, if known."""
+
+
+def refined_estimates(scan: Scan, posed: PosedFrames, config: DepthConfig) -> Estimates:
+    """Every frame at its refined pose with refined depth.
+
+    Args:
+        scan: Gives pictures and the network's depth.
+        posed: Poses, camera and points, at least one of these.
+        config: How depth is refined.
+    """
+    camera = scan.transform.intrinsics(posed.camera)
+    keyframes = np.unique(posed.frames).tolist()
+    points = _points_near(posed, keyframes)
+    poses = posed.camera_to_world
+    for result in refine_scan_depth(scan, posed.camera, poses, points, keyframes, config):
+        estimate = FrameEstimate(
+            frame=_frame(scan, result.index),
+            camera_to_world=poses[result.index],
+            depth=result.depth,
+            confidence=result.confidence,
+            intrinsics=camera,
+            transform=scan.transform,
+            focal=camera.fx,
+        )
+        yield estimate, None if result.correction is None else result.correction.residual
+
+
+def own_estimates(scan: Scan) -> Estimates:
+    """Every frame as the scan has it."""
+    for index, frame in enumerate(scan.frames):
+        estimate = FrameEstimate(
+            frame=_frame(scan, index),
+            camera_to_world=frame.camera_to_world,
+            depth=scan.depth(index),
+            confidence=scan.confidence(index),
+            intrinsics=scan.network_camera,
+            transform=scan.transform,
+            focal=frame.focal,
+        )
+        yield estimate, None
+
+
+def _points_near(posed: PosedFrames, keyframes: list[int]) -> list[NDArray[np.float64]]:
+    """For every frame the points that it, or the keyframe nearest in time, sees."""
+    nearest = np.abs(np.arange(len(posed.camera_to_world))[:, None] - keyframes).argmin(axis=1)
+    points = []
+    for keyframe in np.array(keyframes)[nearest].tolist():
+        start, end = np.searchsorted(posed.frames, [keyframe, keyframe + 1])
+        points.append(posed.points[posed.rows[start:end]])
+    return points
+
+
+def _frame(scan: Scan, index: int) -> Frame:
+    """The frame with a reference to its picture in place of the picture."""
+    frame = scan.frames[index]
+    path = None if frame.image is None else scan.path / frame.image
+    nothing = np.zeros((0, 0, 3), np.uint8)
+    return Frame(index, frame.name, frame.timestamp, nothing, path, frame.position)

@@ -1,0 +1,136 @@
+"""Local features of the keyframes, matched where pictures may show the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from numpy.typing import NDArray
+
+from mem3r_plugin.geometry import Intrinsics
+
+Pairs = set[tuple[int, int]]
+"""Pairs (i, j) of keyframe ranks, i < j."""
+
+_SMALL_PICTURE = 150_000  # pixels; below, SIFT works on the picture enlarged twice
+_PLAUSIBLE_FOCAL = (0.4, 4.0)  # in long sides of the picture: 103 to 14 degrees of view
+_USUAL_FOCAL = 1.2
+
+
+@dataclass(frozen=True)
+class MatchingConfig:
+    """Which pairs of keyframes are matched, and how."""
+
+    max_features: int = 4096
+    """SIFT features of a picture at most."""
+    sequential: int = 6
+    """Keyframes matched with each one before it, beside those 8, 16, 32 … before it."""
+    overlapping: int = 6
+    """Other keyframes matched with each one because the predicted poses say that they overlap."""
+    loops: int = 4
+    """Other keyframes matched with each one because they look alike; 0 looks for no loops."""
+    exhaustive_below: int = 32
+    """With fewer keyframes every pair is matched."""
+    min_inliers: int = 15
+    """Matches of a neighbouring pair that must agree with one motion."""
+    min_loop_inliers: int = 30
+    """The same for all other pairs: a false loop bends the whole scan."""
+
+
+def sequential_pairs(count: int, neighbours: int) -> Pairs:
+    """Each of `count` keyframes with its `neighbours` predecessors and those 8, 16, 32 … before."""
+    gaps = set(range(1, neighbours + 1)) | {2**power for power in range(3, 7)}
+    return {(i, i + gap) for gap in gaps for i in range(count - gap)}
+
+
+def best_pairs(similarity: NDArray[np.floating], per_keyframe: int, known: Pairs) -> Pairs:
+    """For every keyframe the most similar others that are not among the `known` pairs.
+
+    Args:
+        similarity: Symmetric, shape (n, n); pairs with 0 or less are never chosen.
+        per_keyframe: How many others at most.
+        known: Pairs that are matched anyway.
+    """
+    open_ = np.array(similarity, np.float64)
+    np.fill_diagonal(open_, 0)
+    if known:
+        rows, columns = np.array(sorted(known)).T
+        open_[rows, columns] = open_[columns, rows] = 0
+    pairs: Pairs = set()
+    for i, row in enumerate(open_):
+        for j in np.argsort(-row, kind="stable")[:per_keyframe].tolist():
+            if row[j] > 0:
+                pairs.add((min(i, j), max(i, j)))
+    return pairs
+
+
+def all_pairs(count: int) -> Pairs:
+    """Every pair of `count` keyframes."""
+    return set(combinations(range(count), 2))
+
+
+def extract_features(
+    database: Path, pictures: Path, names: list[str], camera: Intrinsics, known: bool, limit: int
+) -> None:
+    """SIFT features of the pictures into a new COLMAP database with one camera for all.
+
+    Args:
+        database: File to make.
+        pictures: Folder of the pictures.
+        names: Their file names.
+        camera: The camera as far as it is known.
+        known: Whether it is exactly known; else its focal length is only where the search begins.
+        limit: Features of a picture at most.
+    """
+    options = pycolmap.FeatureExtractionOptions()
+    options.sift.max_num_features = limit
+    options.sift.first_octave = -1 if camera.width * camera.height < _SMALL_PICTURE else 0
+    reader = pycolmap.ImageReaderOptions()
+    reader.camera_model = "PINHOLE" if known else "SIMPLE_PINHOLE"
+    reader.camera_params = ",".join(map(str, _parameters(camera, known)))
+    mode = pycolmap.CameraMode.SINGLE
+    pycolmap.extract_features(database, pictures, names, mode, reader, options)
+    with pycolmap.Database.open(database) as opened:
+        (stored,) = opened.read_all_cameras()
+        stored.has_prior_focal_length = known
+        opened.update_camera(stored)
+
+
+def match_pairs(database: Path, names: list[str], pairs: Pairs) -> None:
+    """Match pictures pair by pair and keep what agrees with one epipolar geometry."""
+    listing = database.with_suffix(".pairs.txt")
+    listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in sorted(pairs)))
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = listing
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = 0
+    pycolmap.match_image_pairs(database, pairing_options=pairing, verification_options=verification)
+
+
+def reject_weak_pairs(database: Path, names: list[str], pairs: Pairs, min_inliers: int) -> Pairs:
+    """Take out of the database those of `pairs` with fewer agreeing matches; returns the others."""
+    confirmed: Pairs = set()
+    with pycolmap.Database.open(database) as opened:
+        ids = {image.name: image.image_id for image in opened.read_all_images()}
+        for i, j in pairs:
+            first, second = ids[names[i]], ids[names[j]]
+            if not opened.exists_two_view_geometry(first, second):
+                continue
+            geometry = opened.read_two_view_geometry(first, second)
+            if len(geometry.inlier_matches) >= min_inliers:
+                confirmed.add((i, j))
+            else:
+                opened.delete_two_view_geometry(first, second)
+    return confirmed
+
+
+def _parameters(camera: Intrinsics, known: bool) -> list[float]:
+    if known:
+        return [camera.fx, camera.fy, camera.cx, camera.cy]
+    long_side = max(camera.width, camera.height)
+    low, high = (share * long_side for share in _PLAUSIBLE_FOCAL)
+    focal = camera.fx if low <= camera.fx <= high else _USUAL_FOCAL * long_side
+    return [focal, camera.width / 2, camera.height / 2]

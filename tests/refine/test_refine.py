@@ -1,0 +1,116 @@
+import json
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+from mem3r_plugin.commands.main import main
+from mem3r_plugin.errors import ConfigError, OutputError, ScanError
+from mem3r_plugin.evaluation import PosedSequence, trajectory_errors
+from mem3r_plugin.refine.matching import MatchingConfig
+from mem3r_plugin.refine.poses import PoseConfig, refine_poses
+from mem3r_plugin.refine.refine import RefineConfig, refine
+from mem3r_plugin.scan import Scan, ScanSink
+from mem3r_plugin.scan.format import ScanHeader
+from mem3r_plugin.stream.estimate import Frame, FrameEstimate
+from mem3r_plugin.stream.images import read_image
+from mem3r_plugin.stream.preprocess import Preprocessor
+from tests.room_scan import make_room_scan
+
+
+def digest(folder):
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def hopeless_scan(sequence, directory):
+    """A scan of real pictures by a network that has understood nothing: no motion, flat depth."""
+    sink = ScanSink(directory, ScanHeader({"name": "none"}, {}, {"kind": "images"}, "estimated"))
+    sink.open()
+    for index, path in enumerate(sequence.images):
+        picture = read_image(path)
+        transform = Preprocessor(64).transform((picture.shape[1], picture.shape[0]))
+        camera = transform.intrinsics(sequence.intrinsics)
+        depth = np.full((camera.height, camera.width), 2, np.float32)
+        frame = Frame(index, path.name, float(index), picture, path, index)
+        sink.write(
+            FrameEstimate(frame, np.eye(4), depth, depth, camera, transform, camera.fx * 0.6)
+        )
+    sink.close(True)
+    return Scan.open(directory)
+
+
+@pytest.fixture(scope="module")
+def fountain(shared_data):
+    return PosedSequence.load(shared_data / "photo_strecha_fountain_p11")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A room in which there is nothing to recognise."""
+    return make_room_scan(tmp_path_factory.mktemp("plain"), frames=4)
+
+
+def test_geometry_recovers_what_the_network_did_not_understand(fountain, tmp_path):
+    scan = hopeless_scan(fountain, tmp_path / "scan")
+    before = digest(scan.path)
+    posed, report = refine_poses(scan, tmp_path / "work", PoseConfig(), lambda _: None)
+    errors = trajectory_errors(posed.camera_to_world, fountain.camera_to_world)
+    assert errors.ate_rmse < 0.002 * errors.path_length
+    assert report.focal == pytest.approx(fountain.intrinsics.fx, rel=0.03)
+    assert report.reprojection_error is not None
+    assert report.reprojection_error < 1
+    assert report.track_length is not None
+    assert report.track_length > 3
+    assert (report.frames, report.mapped, report.pieces, report.warnings) == (11, 11, 1, ())
+    depth = np.concatenate([posed.seen(index)[1] for index in range(11)])
+    assert np.median(depth) == pytest.approx(2, rel=0.05)  # in the network's unit
+    assert digest(scan.path) == before
+    again, _ = refine_poses(scan, tmp_path / "work", PoseConfig(), lambda _: None)
+    assert np.array_equal(again.camera_to_world, posed.camera_to_world)
+
+
+def test_without_texture_the_scan_keeps_its_own_poses_and_says_so(plain, tmp_path):
+    refined = refine(RefineConfig(plain.path, tmp_path / "refined"))
+    assert refined.complete
+    for old, new in zip(plain.frames, refined.frames, strict=True):
+        assert np.array_equal(old.camera_to_world, new.camera_to_world)
+        assert np.array_equal(plain.depth(old.index), refined.depth(new.index))
+        assert np.array_equal(plain.image(old.index), refined.image(new.index))
+    report = json.loads((refined.path / "report.json").read_text())
+    assert report["poses"]["carried"] == 4
+    assert "network's own" in report["poses"]["warnings"][0]
+
+
+def test_a_finished_refinement_is_not_done_again(plain, tmp_path):
+    config = RefineConfig(plain.path, tmp_path / "refined")
+    refine(config)
+    before = digest(config.output)
+    stages: list[str] = []
+    refine(config, stages.append)
+    assert stages == []
+    assert digest(config.output) == before
+
+
+def test_other_settings_need_another_output(plain, tmp_path):
+    refine(RefineConfig(plain.path, tmp_path / "refined"))
+    other = PoseConfig(matching=MatchingConfig(loops=0))
+    with pytest.raises(ScanError, match="other settings"):
+        refine(RefineConfig(plain.path, tmp_path / "refined", other))
+    refine(RefineConfig(plain.path, tmp_path / "refined", other, overwrite=True))
+
+
+def test_outputs_that_hold_something_else_are_refused(plain, tmp_path):
+    with pytest.raises(ConfigError, match="the scan itself"):
+        refine(RefineConfig(plain.path, plain.path))
+    with pytest.raises(ScanError, match="holds another scan"):
+        refine(RefineConfig(plain.path, make_room_scan(tmp_path / "other").path))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    with pytest.raises(OutputError, match="not a scan"):
+        refine(RefineConfig(plain.path, tmp_path / "full"))
+
+
+def test_the_command_says_what_it_did(plain, tmp_path, capsys):
+    assert main(["refine", str(plain.path), "--output", str(tmp_path / "refined")]) == 0
+    assert "4 frames, 0 mapped, 0 tracked, 4 carried along" in capsys.readouterr().out
