@@ -11,6 +11,7 @@ from mem3r_colmap.model import build_reconstruction, write_reconstruction
 from mem3r_colmap.tracks import observe
 from mem3r_plugin.exports import PointCloudConfig, confident_points
 from mem3r_plugin.exports.files import new_folder
+from mem3r_plugin.exports.scale import describe_scale
 from mem3r_plugin.scan import Scan
 
 _MODEL = "sparse/0"
@@ -56,6 +57,10 @@ class ColmapReport:
     """The least confidence of a depth that made or confirmed a point."""
     images_without_points: tuple[str, ...]
     """Pictures that see no point; they are in the model, with a pose."""
+    metres_per_unit: float | None
+    """Length of the model's unit, as the scan knows it; None: unknown."""
+    scale: str
+    """The same in words, with its uncertainty and source."""
     warnings: tuple[str, ...]
     """What a user should know, one sentence each."""
 
@@ -93,6 +98,8 @@ def export_colmap(
             voxel_size=cloud.voxel_size,
             min_confidence=cloud.min_confidence,
             images_without_points=tuple(sorted(without_points)),
+            metres_per_unit=scan.scale.metres_per_unit if scan.scale else None,
+            scale=describe_scale(scan),
             warnings=_warnings(scan, model.num_points3D(), len(without_points)),
         )
         write_reconstruction(model, folder / _MODEL, config.text)

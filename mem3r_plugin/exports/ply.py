@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mem3r_plugin.errors import ScanError
 from mem3r_plugin.exports.files import write_file
 from mem3r_plugin.exports.point_cloud import PointCloudConfig, colour_points, confident_points
+from mem3r_plugin.exports.scale import describe_scale
 from mem3r_plugin.scan import Scan
 
 _VERTEX = np.dtype(
@@ -30,11 +31,16 @@ def export_ply(scan: Scan, file: Path, config: PointCloudConfig | None = None) -
     cloud = confident_points(scan, config)
     if len(cloud) == 0:
         raise ScanError(f"{scan.path} has no depth in any of its {len(scan)} frames, so no cloud")
-    write_ply(file, cloud.positions, colour_points(scan, cloud))
+    write_ply(file, cloud.positions, colour_points(scan, cloud), describe_scale(scan))
     return len(cloud)
 
 
-def write_ply(file: Path, positions: NDArray[np.float64], colours: NDArray[np.uint8]) -> None:
+def write_ply(
+    file: Path,
+    positions: NDArray[np.float64],
+    colours: NDArray[np.uint8],
+    comment: str | None = None,
+) -> None:
     """Write points (N, 3) with RGB colours (N, 3) as little-endian PLY with float coordinates.
 
     Raises:
@@ -50,6 +56,7 @@ def write_ply(file: Path, positions: NDArray[np.float64], colours: NDArray[np.ui
     header = [
         "ply",
         "format binary_little_endian 1.0",
+        *([] if comment is None else [f"comment {comment}"]),
         f"element vertex {len(vertices)}",
         *properties,
         "end_header\n",

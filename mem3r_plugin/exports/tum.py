@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.errors import SourceError
 from mem3r_plugin.exports.files import write_file
+from mem3r_plugin.exports.scale import describe_scale
 from mem3r_plugin.geometry.pose import (
     pose_matrix,
     quaternion_from_rotation,
@@ -28,16 +29,21 @@ _XYZW = [1, 2, 3, 0]
 def export_tum(scan: Scan, file: Path) -> None:
     """Write the trajectory of a scan; world and unit of length are the scan's.
 
+    What is known of the unit is told in a comment.
+
     Raises:
         OutputError: the file cannot be written.
     """
     timestamps = np.array([frame.timestamp for frame in scan.frames])
     poses = [frame.camera_to_world for frame in scan.frames]
-    write_tum(file, timestamps, np.array(poses).reshape(-1, 4, 4))
+    write_tum(file, timestamps, np.array(poses).reshape(-1, 4, 4), describe_scale(scan))
 
 
 def write_tum(
-    file: Path, timestamps: NDArray[np.float64], camera_to_world: NDArray[np.float64]
+    file: Path,
+    timestamps: NDArray[np.float64],
+    camera_to_world: NDArray[np.float64],
+    comment: str | None = None,
 ) -> None:
     """Write timestamps (N,) and `camera_to_world` poses (N, 4, 4) as a trajectory file.
 
@@ -45,6 +51,8 @@ def write_tum(
         OutputError: the file cannot be written.
     """
     lines = ["# timestamp tx ty tz qx qy qz qw"]
+    if comment is not None:
+        lines.append(f"# {comment}")
     for timestamp, pose in zip(timestamps, camera_to_world, strict=True):
         values = [*pose[:3, 3], *quaternion_from_rotation(pose[:3, :3])[_XYZW]]
         lines.append(f"{timestamp:.6f} " + " ".join(f"{value + 0.0:.12g}" for value in values))

@@ -111,7 +111,11 @@ def _adjust(model: pycolmap.Reconstruction, known: bool) -> None:
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = 1.0
     options.ceres.solver_options.max_num_iterations = 50
-    pycolmap.bundle_adjustment(model, options)
+    chosen = pycolmap.BundleAdjustmentConfig()
+    for image in model.reg_image_ids():
+        chosen.add_image(image)
+    chosen.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, chosen, model).solve()
     model.update_point_3d_errors()
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import tyro
@@ -16,6 +16,7 @@ from mem3r_plugin.files import write_atomically
 from mem3r_plugin.refine.depth import DepthConfig
 from mem3r_plugin.refine.estimates import own_estimates, refined_estimates
 from mem3r_plugin.refine.poses import PoseConfig, PoseReport, refine_poses
+from mem3r_plugin.refine.scale import measure_scale
 from mem3r_plugin.refine.score import ScanScore, Tracks, is_worse, score_scan
 from mem3r_plugin.scan import Scan, ScanMark, ScanSink
 from mem3r_plugin.scan.format import FRAMES, HEADER, ScanHeader
@@ -41,6 +42,8 @@ class RefineConfig:
     """How poses are refined."""
     depth: DepthConfig = field(default_factory=DepthConfig)
     """How depth is refined."""
+    scale: str = "unknown"
+    """What the length of the refined scan's unit is measured by; see `mem3r scale --help`."""
     overwrite: bool = False
     """Replace a refined scan that already lies in the output folder."""
 
@@ -57,7 +60,8 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
         tell: Is told what comes next, in words for a user.
 
     Raises:
-        ConfigError: the output is the scan itself.
+        ConfigError: the output is the scan itself, or `scale` cannot be read.
+        SourceError: a file that `scale` names is missing or damaged.
         ScanError: the scan cannot be read, or the output holds something else.
         OutputError: the output cannot be written.
     """
@@ -65,6 +69,7 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
     output = (config.output or scan.path.with_name(f"{scan.path.name}-refined")).resolve()
     if output == scan.path:
         raise ConfigError(f"{output} is the scan itself; choose another --output")
+    measure_scale(scan, config.scale)  # a mistake in it shows before the work
     header = _header(scan, config)
     if _prepare(output, header, config.overwrite):
         return Scan.open(output)
@@ -81,7 +86,7 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
         refused = is_worse(after, before)
         if refused:
             _write(output, header, own_estimates(scan))
-        _finish(output, header, report, residuals, before, after, refused)
+        _finish(output, config.scale, report, residuals, before, after, refused)
     return Scan.open(output)
 
 
@@ -95,6 +100,7 @@ def _header(scan: Scan, config: RefineConfig) -> ScanHeader:
         "scan_sha256": content.hexdigest(),
         "poses": asdict(config.poses),
         "depth": asdict(config.depth),
+        "scale": config.scale,
     }
     return ScanHeader(
         model=scan.header.model,
@@ -148,14 +154,14 @@ def _write(
 
 def _finish(
     output: Path,
-    header: ScanHeader,
+    scale: str,
     report: PoseReport,
     residuals: dict[str, float],
     before: ScanScore,
     after: ScanScore,
     refused: bool,
 ) -> None:
-    """Write the report, then mark the scan as complete."""
+    """Write the report, measure the scale, then mark the scan as complete."""
     record = {
         "poses": asdict(report),
         "depth_residuals": residuals,
@@ -165,8 +171,9 @@ def _finish(
     }
     write_atomically(output / REPORT, (json.dumps(record, indent=2) + "\n").encode())
     written = Scan.open(output)
-    mark = ScanMark(len(written), header.skipped, written.header.clipped_depths)
-    sink = ScanSink(output, written.header, resume_from=mark)
+    header = replace(written.header, scale=measure_scale(written, scale))
+    mark = ScanMark(len(written), header.skipped, header.clipped_depths)
+    sink = ScanSink(output, header, resume_from=mark)
     sink.open()
     sink.close(complete=True)
     shutil.rmtree(output / WORKSPACE / "pictures", ignore_errors=True)

@@ -65,6 +65,18 @@ class ScanGeometry:
 
 
 @dataclass(frozen=True)
+class MetricScale:
+    """How long the scan's unit of length is, and how that is known."""
+
+    metres_per_unit: float
+    """Length of the unit."""
+    relative_uncertainty: float
+    """One standard deviation of it, as a share."""
+    source: str
+    """What it was measured by, in words."""
+
+
+@dataclass(frozen=True)
 class ScanHeader:
     """The content of `scan.json`."""
 
@@ -80,6 +92,8 @@ class ScanHeader:
     """Whether all frames have `geometry.camera`, or each the focal length in its own record."""
     geometry: ScanGeometry | None = None
     """None until the first frame."""
+    scale: MetricScale | None = None
+    """The unit of length; None: unknown."""
     skipped: tuple[dict[str, Any], ...] = ()
     """`position`, `name` and `reason` of every frame that could not be used."""
     clipped_depths: int = 0
@@ -98,6 +112,7 @@ class ScanHeader:
             "source": self.source,
             "depth": None,
             "camera": {"origin": self.camera_origin, "mode": self.camera_mode},
+            "scale": None if self.scale is None else asdict(self.scale),
             "transform": None,
             "skipped": list(self.skipped),
         }
@@ -137,6 +152,7 @@ class ScanHeader:
             camera_origin=origin,
             camera_mode=mode,
             geometry=geometry,
+            scale=MetricScale(**record["scale"]) if record.get("scale") else None,
             skipped=tuple(record["skipped"]),
             clipped_depths=record["depth"]["clipped"] if geometry else 0,
             complete=bool(record["complete"]),

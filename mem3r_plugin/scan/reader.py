@@ -18,6 +18,7 @@ from mem3r_plugin.scan.format import (
     DEPTH,
     FRAMES,
     HEADER,
+    MetricScale,
     ScanFrame,
     ScanGeometry,
     ScanHeader,
@@ -75,6 +76,11 @@ class Scan:
     def camera_mode(self) -> CameraMode:
         """Whether all frames share `camera`, or each has its own `frame_camera`."""
         return self.header.camera_mode
+
+    @property
+    def scale(self) -> MetricScale | None:
+        """The length of the scan's unit; None: unknown."""
+        return self.header.scale
 
     @property
     def camera(self) -> Intrinsics:

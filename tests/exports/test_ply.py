@@ -33,6 +33,7 @@ def test_bytes_are_header_and_records(tmp_path: Path) -> None:
     assert header.splitlines() == [
         b"ply",
         b"format binary_little_endian 1.0",
+        b"comment metres per unit: unknown",
         f"element vertex {count}".encode(),
         *(f"property float {axis}".encode() for axis in "xyz"),
         *(f"property uchar {colour}".encode() for colour in ("red", "green", "blue")),

@@ -1,4 +1,8 @@
 import json
+import multiprocessing
+import os
+import shutil
+import signal
 from hashlib import sha256
 
 import numpy as np
@@ -12,6 +16,7 @@ from mem3r_plugin.refine.poses import PoseConfig, refine_poses
 from mem3r_plugin.refine.refine import RefineConfig, refine
 from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import ScanHeader
+from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.images import read_image
 from mem3r_plugin.stream.preprocess import Preprocessor
@@ -68,6 +73,43 @@ def test_geometry_recovers_what_the_network_did_not_understand(fountain, tmp_pat
     assert digest(scan.path) == before
     again, _ = refine_poses(scan, tmp_path / "work", PoseConfig(), lambda _: None)
     assert np.array_equal(again.camera_to_world, posed.camera_to_world)
+
+
+STAGES = ["finding and matching", "adjusting", "writing"]
+
+
+def refine_and_die(config, stage):
+    """Refine; be killed when this stage begins."""
+
+    def tell(message):
+        if message.startswith(stage):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    refine(config, tell)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_comes_to_the_same_result(fountain, tmp_path):
+    scan = hopeless_scan(fountain, tmp_path / "scan")
+    before = digest(scan.path)
+    for stage in STAGES:
+        child = multiprocessing.get_context("spawn").Process(
+            target=refine_and_die, args=(RefineConfig(scan.path, tmp_path / "killed"), stage)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert not read_header(tmp_path / "killed").complete
+    for name in ("killed", "whole"):
+        refined = refine(RefineConfig(scan.path, tmp_path / name))
+        assert refined.complete
+        shutil.rmtree(refined.path / "refine")
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    assert digest(scan.path) == before
+    report = json.loads((tmp_path / "whole" / "report.json").read_text())
+    assert not report["refused"]
+    assert report["score"]["reprojection_error"] < 1 < report["score_before"]["reprojection_error"]
+    assert report["score"]["depth_disagreement"] < 0.02
 
 
 def test_without_texture_the_scan_keeps_its_own_poses_and_says_so(plain, tmp_path):
