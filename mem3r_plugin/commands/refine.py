@@ -21,12 +21,15 @@ class Refine(RefineConfig):
     def __call__(self) -> None:
         """Refine and report."""
         scan = refine(self, tell=lambda message: print(message, file=sys.stderr))
-        report = json.loads((scan.path / REPORT).read_text())["poses"]
+        report = json.loads((scan.path / REPORT).read_text())
+        poses = report["poses"]
         print(
-            f"{scan.path}: {report['frames']} frames, {report['mapped']} mapped, "
-            f"{report['tracked']} tracked, {report['carried']} carried along"
+            f"{scan.path}: {poses['frames']} frames, {poses['mapped']} mapped, "
+            f"{poses['tracked']} tracked, {poses['carried']} carried along"
         )
-        for warning in report["warnings"]:
+        if report["refused"]:
+            print("note: the refinement explained the pictures worse than the scan and was refused")
+        for warning in (*poses["warnings"], *report["score"]["warnings"]):
             print(f"note: {warning}")
 
 
