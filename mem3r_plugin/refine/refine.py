@@ -66,6 +66,11 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
         OutputError: the output cannot be written.
     """
     scan = Scan.open(config.scan)
+    if scan.camera_mode != "shared":
+        raise ScanError(
+            f"{scan.path} has a camera of its own for every frame; refine adjusts one shared camera: run "
+            "again with --camera shared"
+        )
     output = (config.output or scan.path.with_name(f"{scan.path.name}-refined")).resolve()
     if output == scan.path:
         raise ConfigError(f"{output} is the scan itself; choose another --output")
