@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pycolmap
-from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import Intrinsics
 
@@ -38,38 +35,6 @@ class MatchingConfig:
     """Matches of a neighbouring pair that must agree with one motion."""
     min_loop_inliers: int = 30
     """The same for all other pairs: a false loop bends the whole scan."""
-
-
-def sequential_pairs(count: int, neighbours: int) -> Pairs:
-    """Each of `count` keyframes with its `neighbours` predecessors and those 8, 16, 32 … before."""
-    gaps = set(range(1, neighbours + 1)) | {2**power for power in range(3, 7)}
-    return {(i, i + gap) for gap in gaps for i in range(count - gap)}
-
-
-def best_pairs(similarity: NDArray[np.floating], per_keyframe: int, known: Pairs) -> Pairs:
-    """For every keyframe the most similar others that are not among the `known` pairs.
-
-    Args:
-        similarity: Symmetric, shape (n, n); pairs with 0 or less are never chosen.
-        per_keyframe: How many others at most.
-        known: Pairs that are matched anyway.
-    """
-    open_ = np.array(similarity, np.float64)
-    np.fill_diagonal(open_, 0)
-    if known:
-        rows, columns = np.array(sorted(known)).T
-        open_[rows, columns] = open_[columns, rows] = 0
-    pairs: Pairs = set()
-    for i, row in enumerate(open_):
-        for j in np.argsort(-row, kind="stable")[:per_keyframe].tolist():
-            if row[j] > 0:
-                pairs.add((min(i, j), max(i, j)))
-    return pairs
-
-
-def all_pairs(count: int) -> Pairs:
-    """Every pair of `count` keyframes."""
-    return set(combinations(range(count), 2))
 
 
 def extract_features(

@@ -20,17 +20,12 @@ from mem3r_plugin.refine.keyframes import Grey, KeyframeConfig, KeyframeSelector
 from mem3r_plugin.refine.mapping import SparseMap, map_keyframes
 from mem3r_plugin.refine.matching import (
     MatchingConfig,
-    Pairs,
-    all_pairs,
-    best_pairs,
     extract_features,
     match_pairs,
     reject_weak_pairs,
-    sequential_pairs,
 )
-from mem3r_plugin.refine.overlap import predicted_overlap
+from mem3r_plugin.refine.pairs import choose_pairs
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
-from mem3r_plugin.refine.retrieval import picture_similarity
 from mem3r_plugin.scan import Scan
 
 
@@ -164,29 +159,13 @@ def _match(
     pictures = workspace / "pictures"
     pycolmap.set_random_seed(0)
     extract_features(database, pictures, names, scan.camera, known, config.max_features)
-    pairs, loops = _pairs(scan, database, names, config)
+    pairs, loops = choose_pairs(scan, database, names, config)
     match_pairs(database, names, pairs | loops)
     reject_weak_pairs(database, names, pairs, config.min_inliers)
     confirmed = reject_weak_pairs(database, names, loops, config.min_loop_inliers)
     counts = {"tried": len(loops), "confirmed": len(confirmed)}
     write_atomically(counts_file, _json(counts))
     return counts
-
-
-def _pairs(
-    scan: Scan, database: Path, names: list[str], config: MatchingConfig
-) -> tuple[Pairs, Pairs]:
-    """Pairs that follow from the order of the keyframes, and those that somebody suggests."""
-    if len(names) < config.exhaustive_below:
-        return all_pairs(len(names)), set()
-    pairs = sequential_pairs(len(names), config.sequential)
-    indices = [int(Path(name).stem) for name in names]
-    overlap = predicted_overlap(scan, indices)
-    suggested = best_pairs(overlap, config.overlapping, pairs)
-    if config.loops:
-        alike = picture_similarity(database, names)
-        suggested |= best_pairs(alike, config.loops, pairs | suggested)
-    return pairs, suggested
 
 
 def _pose_all(

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mem3r_plugin.refine.matching import all_pairs, best_pairs, sequential_pairs
+from mem3r_plugin.refine.pairs import all_pairs, best_pairs, sequential_pairs
 
 
 @given(st.integers(2, 60), st.integers(1, 10))
