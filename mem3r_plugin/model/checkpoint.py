@@ -60,12 +60,14 @@ def build_network(checkpoint: Checkpoint, config: NetworkConfig) -> Reconstructi
     """The network of `config` with a checkpoint's weights, in float32, every tensor accounted for.
 
     Raises:
-        WeightsError: tensors are missing, left over, of another shape, or not finite.
+        WeightsError: tensors are missing, left over, of another shape, or not finite, or the file says
+            that it belongs to another network.
     """
     with torch.device("meta"):
         network = ReconstructionNetwork(config)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     check_shapes(checkpoint, expected, f"a '{config.name}' network")
+    _check_config(checkpoint, config)
     tensors = {name: tensor.float() for name, tensor in checkpoint.tensors.items()}
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -104,6 +106,34 @@ def check_shapes(
             f"{checkpoint.path} does not fit {what}: tensors {', '.join(problems)}; "
             "choose the matching --model, or convert the file with `mem3r convert`"
         )
+
+
+def _check_config(checkpoint: Checkpoint, config: NetworkConfig) -> None:
+    """Compare what shapes do not tell, such as the number of heads, with what the file says."""
+    if checkpoint.config is None:
+        return
+    found, wanted = _settings(checkpoint.config), _settings(config)
+    differences = [
+        f"{name} is {found[name]} there and {wanted[name]} here"
+        for name in sorted(wanted)
+        if found[name] != wanted[name]
+    ]
+    if differences:
+        raise WeightsError(
+            f"{checkpoint.path} belongs to another network than '{config.name}': "
+            f"{'; '.join(differences)}; choose the matching --model"
+        )
+
+
+def _settings(config: NetworkConfig) -> dict[str, Any]:
+    """What a network computes, as `part.setting`; not what it is called and trained on."""
+    parts = dataclasses.asdict(config)
+    return {
+        f"{part}.{name}": value
+        for part, settings in parts.items()
+        if isinstance(settings, dict)
+        for name, value in settings.items()
+    }
 
 
 def write_checkpoint(

@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,16 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     write_checkpoint(random_network(CUT3R), path)
     with pytest.raises(WeightsError, match="mem3r-tiny"):
         load_network("mem3r-tiny", str(path))
+
+
+def test_settings_that_change_no_shape_must_agree(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_checkpoint(random_network(MEM3R), path)
+    fewer_heads = replace(MEM3R, decoder=replace(MEM3R.decoder, state_heads=1))
+    with pytest.raises(WeightsError, match=r"decoder\.state_heads is 2 there and 1 here"):
+        build_network(read_checkpoint(path), fewer_heads)
+    renamed = replace(MEM3R, name="another", picture_size=64)
+    assert build_network(read_checkpoint(path), renamed).config == renamed
 
 
 def test_unknown_weights_are_named() -> None:
