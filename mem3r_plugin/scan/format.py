@@ -7,6 +7,7 @@
       confidence/000000.png   8-bit, round(255 * (1 - 1 / confidence)), 0 = none
       images/000000.png       original pixels, only where the source cannot be read again
       state/                  resume checkpoint; gone when the scan is complete
+      structure.npz           `Structure`: points and sightings, only in a refined scan
 
 Nothing here depends on the clock, so two runs with the same settings on one machine write the same
 bytes.
@@ -35,7 +36,8 @@ DEPTH = "depth"
 CONFIDENCE = "confidence"
 IMAGES = "images"
 STATE = "state"
-ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE)
+STRUCTURE = "structure.npz"
+ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE, STRUCTURE)
 """Everything a scan keeps directly in its folder."""
 
 DEPTH_HEADROOM = 16

@@ -26,6 +26,7 @@ from mem3r_plugin.scan.format import (
     decode_depth,
     frame_file,
 )
+from mem3r_plugin.scan.structure import Structure
 from mem3r_plugin.stream.images import is_stored_upright, read_image
 from mem3r_plugin.stream.shared_camera import CameraMode
 from mem3r_plugin.stream.video import VideoReader
@@ -127,6 +128,14 @@ class Scan:
     def original_depth(self, index: int) -> NDArray[np.float32]:
         """z-depth on the original pixel grid, shape (H, W), nearest neighbour; 0 = none."""
         return self.transform.inverse.sample(self.depth(index))
+
+    def structure(self) -> Structure | None:
+        """The points that `mem3r refine` triangulated, with their sightings; None in other scans.
+
+        Raises:
+            ScanError: the file is damaged.
+        """
+        return Structure.load(self.path)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The upright original picture of a frame, RGB, shape (H, W, 3).
