@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mem3r_colmap.tracks import ObservedPoints
 from mem3r_plugin.errors import ScanError
-from mem3r_plugin.exports import PointCloud, sample_colours
+from mem3r_plugin.exports import sample_colours
 from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
 
 _ENCODINGS = {
@@ -37,31 +39,43 @@ def image_names(scan: Scan) -> list[str]:
 
 
 def write_images(
-    scan: Scan, names: list[str], directory: Path, cloud: PointCloud
+    scan: Scan,
+    names: list[str],
+    directory: Path,
+    points: ObservedPoints,
+    progress: ProgressCallback = no_progress,
 ) -> NDArray[np.uint8]:
-    """Write every picture of a scan and read the colours of its cloud, in one pass over the source.
+    """Write every picture of a scan and read the colours of points, in one pass over the source.
 
     Files that already hold the upright pixels are copied as they are; other pictures are encoded as
     the suffix of their name says.
 
+    Args:
+        scan: Gives the pictures.
+        names: Their file names.
+        directory: Where to write them.
+        points: What wants colours.
+        progress: Is told how many pictures are written.
+
     Returns:
-        RGB (N, 3) of the points of `cloud`.
+        RGB of the points, shape (N, 3).
 
     Raises:
         ScanError: a picture does not have the size of the scan's camera.
     """
-    colours = np.zeros((len(cloud), 3), np.uint8)
+    colours = np.zeros((len(points.positions), 3), np.uint8)
     for index, name in enumerate(names):
-        rows = np.flatnonzero(cloud.frames == index)
+        rows = np.flatnonzero(points.frames == index)
         source = scan.image_file(index)
         image = scan.image(index) if source is None or rows.size else None
         if image is not None:
-            colours[rows] = sample_colours(image, cloud.pixels[rows])
+            colours[rows] = sample_colours(image, points.pixels[rows])
         if source is not None:
             shutil.copyfile(source, directory / name)
         elif image is not None:
             (directory / name).write_bytes(_encode(image, Path(name).suffix.lower()))
         _check_size(directory / name, scan.camera)
+        progress("writing pictures", index + 1, len(names))
     return colours
 
 

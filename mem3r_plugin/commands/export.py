@@ -12,6 +12,7 @@ import tyro
 from mem3r_colmap import ColmapExportConfig, export_colmap
 from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.exports import PointCloudConfig, export_ply, export_tum
+from mem3r_plugin.progress import ProgressBars
 from mem3r_plugin.scan import Scan
 
 
@@ -28,7 +29,8 @@ class ExportColmap:
 
     def __call__(self) -> None:
         """Export and report."""
-        report = export_colmap(Scan.open(self.scan), self.output, self.config)
+        with ProgressBars() as progress:
+            report = export_colmap(Scan.open(self.scan), self.output, self.config, progress)
         print(f"{self.output}: {report.images} images, {report.points} points")
         for warning in report.warnings:
             print(f"note: {warning}")
@@ -63,7 +65,8 @@ class ExportPly:
 
     def __call__(self) -> None:
         """Export and report."""
-        points = export_ply(Scan.open(self.scan), self.output, self.config)
+        with ProgressBars() as progress:
+            points = export_ply(Scan.open(self.scan), self.output, self.config, progress)
         print(f"{self.output}: {points} points")
 
 

@@ -11,6 +11,7 @@ from mem3r_plugin.errors import ScanError
 from mem3r_plugin.exports.files import write_file
 from mem3r_plugin.exports.point_cloud import PointCloudConfig, colour_points, confident_points
 from mem3r_plugin.exports.scale import describe_scale
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
 
 _VERTEX = np.dtype(
@@ -18,7 +19,12 @@ _VERTEX = np.dtype(
 )
 
 
-def export_ply(scan: Scan, file: Path, config: PointCloudConfig | None = None) -> int:
+def export_ply(
+    scan: Scan,
+    file: Path,
+    config: PointCloudConfig | None = None,
+    progress: ProgressCallback = no_progress,
+) -> int:
     """Write the confident cloud of a scan, in world coordinates and with the colours of its pictures.
 
     Returns:
@@ -28,7 +34,7 @@ def export_ply(scan: Scan, file: Path, config: PointCloudConfig | None = None) -
         ScanError: no frame of the scan has depth.
         OutputError: the file cannot be written.
     """
-    cloud = confident_points(scan, config)
+    cloud = confident_points(scan, config, progress)
     if len(cloud) == 0:
         raise ScanError(f"{scan.path} has no depth in any of its {len(scan)} frames, so no cloud")
     write_ply(file, cloud.positions, colour_points(scan, cloud), describe_scale(scan))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.geometry.pose import transform_points
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
 
 _POINT = np.dtype(
@@ -43,6 +44,8 @@ class PointCloud:
     """The frame that each point was made from, shape (N,)."""
     pixels: NDArray[np.float64]
     """Where the point lies in that frame, in original pixels, shape (N, 2)."""
+    confidence: NDArray[np.float32]
+    """Confidence of the depth it was made from, at least 1, shape (N,)."""
     min_confidence: float
     """The least confidence a pixel needed."""
     voxel_size: float
@@ -52,7 +55,9 @@ class PointCloud:
         return len(self.positions)
 
 
-def confident_points(scan: Scan, config: PointCloudConfig | None = None) -> PointCloud:
+def confident_points(
+    scan: Scan, config: PointCloudConfig | None = None, progress: ProgressCallback = no_progress
+) -> PointCloud:
     """The cloud of a scan; empty where no frame has depth.
 
     Depth maps are read one at a time, so memory depends on `config.max_points`, not on the scan.
@@ -62,15 +67,21 @@ def confident_points(scan: Scan, config: PointCloudConfig | None = None) -> Poin
     median_depth, min_confidence = _statistics(scan, keyframes, config)
     voxel_size = config.voxel_size * median_depth
     points = np.empty(0, _POINT)
-    for index in keyframes:
+    for done, index in enumerate(keyframes, start=1):
         fresh = _frame_points(scan, index, config.pixel_stride, min_confidence)
         points = _thin(np.concatenate([points, fresh]), voxel_size)
         while len(points) > config.max_points:
             voxel_size *= _COARSER
             points = _thin(points, voxel_size)
+        progress("making points from depth", done, len(keyframes))
     points = np.random.default_rng(0).permutation(points)
     return PointCloud(
-        points["position"], points["frame"], points["pixel"], min_confidence, voxel_size
+        points["position"],
+        points["frame"],
+        points["pixel"],
+        points["confidence"],
+        min_confidence,
+        voxel_size,
     )
 
 

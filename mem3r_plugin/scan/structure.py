@@ -28,6 +28,12 @@ class Structure:
     pixels: NDArray[np.float64]
     """Where a feature was found or followed to, original pixels, shape (M, 2)."""
 
+    @classmethod
+    def empty(cls) -> Structure:
+        """No point and no sighting."""
+        nothing = np.zeros(0, np.int64)
+        return cls(np.zeros((0, 3)), nothing, nothing, np.zeros((0, 2)))
+
     def save(self, scan: Path) -> None:
         """Write it into the scan's folder, whole or not at all.
 
