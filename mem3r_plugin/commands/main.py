@@ -13,6 +13,7 @@ from mem3r_plugin.errors import Mem3RError
 
 COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
+    "import-rgbd": "make a scan of a posed RGB-D folder: TUM, 7-Scenes, Replica, ScanNet and others",
     "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
     "export": "write a scan as a COLMAP project, a trajectory (TUM) or a point cloud (PLY)",
     "scale": "measure how long the unit of a scan is, and keep it for every export",
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = _top_level_parser().parse_args(arguments[:1]).command
     try:
-        module = importlib.import_module(f"mem3r_plugin.commands.{name}")
+        module = importlib.import_module(f"mem3r_plugin.commands.{name.replace('-', '_')}")
         module.parse(arguments[1:])()
     except Mem3RError as error:
         if os.environ.get("MEM3R_DEBUG") == "1":

@@ -78,13 +78,29 @@ class PosedSequence:
         Raises:
             SourceError: the sequence has no depth, or the file is missing or damaged.
         """
-        if not self.has_depth or self.decode_depth is None:
-            raise SourceError(f"{self.directory} has no depth")
         size = (self.intrinsics.width, self.intrinsics.height)
-        file = self.depth_files[index]
-        if file is None:
-            return np.zeros(size[::-1], np.float32)
-        depth = self.decode_depth(file)
+        depth = self.stored_depth(index)
         if depth.shape == size[::-1]:
             return depth
         return cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def stored_depth(self, index: int) -> NDArray[np.float32]:
+        """z-depth (h, w) of a picture in the unit of the poses, in the size it is stored in; 0 = unknown.
+
+        A picture without a depth map gets an empty one of the size of the others.
+
+        Raises:
+            SourceError: the sequence has no depth, or the file is missing or damaged.
+        """
+        if not self.has_depth or self.decode_depth is None:
+            raise SourceError(f"{self.directory} has no depth")
+        file = self.depth_files[index]
+        if file is None:
+            other = next(file for file in self.depth_files if file is not None)
+            return np.zeros_like(self.decode_depth(other))
+        return self.decode_depth(file)
+
+    @property
+    def depth_step(self) -> float | None:
+        """The depth that one step of a 16-bit depth map stands for; None where depth has no steps."""
+        return getattr(self.decode_depth, "step", None)

@@ -60,6 +60,8 @@ class ScanSink:
         copy_images: Keep the original pictures in the scan, for sources that cannot be read again.
         overwrite: Remove a scan that already lies at `path`.
         resume_from: Go on with the scan at `path` from this mark; what it holds beyond is removed.
+        depth_unit: The step of the depth code, where depth comes in steps already; by default a power of
+            ten that suits the first frame.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class ScanSink:
         copy_images: bool = False,
         overwrite: bool = False,
         resume_from: ScanMark | None = None,
+        depth_unit: float | None = None,
     ) -> None:
         self.path = path
         self.header = header
         self._copy_images = copy_images
         self._overwrite = overwrite
         self._resumes = resume_from is not None
+        self._depth_unit = depth_unit
         self._frames = 0
         if resume_from is not None:
             self._frames = resume_from.frames
@@ -245,8 +249,9 @@ class ScanSink:
             )
         if known is not None and self.header.camera_mode == "per_frame":
             return known
+        unit = known.depth_unit if known else self._depth_unit
         return ScanGeometry(
-            depth_unit=known.depth_unit if known else choose_depth_unit(estimate.depth),
+            depth_unit=unit or choose_depth_unit(estimate.depth),
             camera=estimate.original_intrinsics,
             transform=estimate.transform,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,25 @@ def json_object(file: Path) -> dict[str, Any]:
 
 def stored_depth(values_per_unit: float, unknown: int = 0) -> DepthDecoder:
     """A decoder of 16-bit pictures whose values are divided by `values_per_unit`."""
+    return _StoredDepth(values_per_unit, unknown)
 
-    def decode(file: Path) -> NDArray[np.float32]:
+
+@dataclass(frozen=True)
+class _StoredDepth:
+    values_per_unit: float
+    unknown: int
+
+    @property
+    def step(self) -> float:
+        return 1 / self.values_per_unit
+
+    def __call__(self, file: Path) -> NDArray[np.float32]:
         stored = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if stored is None or stored.ndim != 2:
             raise SourceError(f"{file} is missing or damaged")
-        depth = stored.astype(np.float32) / np.float32(values_per_unit)
-        depth[stored == unknown] = 0
+        depth = stored.astype(np.float32) / np.float32(self.values_per_unit)
+        depth[stored == self.unknown] = 0
         return depth
-
-    return decode
 
 
 def existing(files: list[Path]) -> tuple[Path | None, ...]:
