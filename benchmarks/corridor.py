@@ -184,7 +184,9 @@ def _along_square(way: float, side: float, radius: float) -> tuple[float, float,
     return x, y, heading + turns * math.pi / 2
 
 
-_Box = tuple[FloatArray, FloatArray, tuple[float, float, float]]
+_Colour = tuple[float, float, float]
+_Box = tuple[FloatArray, FloatArray, _Colour]
+_Thing = tuple[list[float], list[float], _Colour]
 
 
 def _boxes(side: float, config: CorridorConfig) -> Iterator[_Box]:
@@ -203,8 +205,8 @@ def _boxes(side: float, config: CorridorConfig) -> Iterator[_Box]:
                 yield *_turned(box[0], box[1], side, turn), box[2]
 
 
-def _things(x: float, half: float, number: int) -> Iterator[tuple[list[float], list[float], tuple]]:
-    """What stands at the walls of the stretch from x to x + 1.5: outside a pillar or cabinet, inside a door."""
+def _things(x: float, half: float, number: int) -> Iterator[_Thing]:
+    """What stands at the walls of the stretch from x on: outside a pillar or cabinet, inside a door."""
     shade = 0.3 + 0.5 * (number * 0.618 % 1)
     if number % 2:
         yield [x, -half, 0.0], [x + 0.35, -half + 0.3, 2.6], (shade, 0.3, 0.3)
@@ -226,9 +228,7 @@ def _turned(
     return corners.min(axis=0), corners.max(axis=0)
 
 
-def _box(
-    low: FloatArray, high: FloatArray, colour: tuple[float, float, float]
-) -> o3d.geometry.TriangleMesh:
+def _box(low: FloatArray, high: FloatArray, colour: _Colour) -> o3d.geometry.TriangleMesh:
     """A box whose six faces have vertices of their own, each in its own shade."""
     box = o3d.geometry.TriangleMesh.create_box(*(high - low)).translate(low)
     triangles = np.asarray(box.triangles)
