@@ -17,6 +17,7 @@ COMMANDS = {
     "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
     "export": "write a scan as a COLMAP project, a trajectory (TUM) or a point cloud (PLY)",
     "scale": "measure how long the unit of a scan is, and keep it for every export",
+    "splat": "optimise Gaussian splats from a scan with gsplat (needs a CUDA GPU)",
     "evaluate": "measure a scan against known poses and depth",
     "info": "count the parameters of a network",
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
