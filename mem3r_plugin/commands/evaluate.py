@@ -1,10 +1,10 @@
-"""`mem3r evaluate`: a scan measured against the truth."""
+"""`mem3r evaluate`: a scan measured against the truth, or against itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from mem3r_plugin.commands.options import parse_options
+from mem3r_plugin.commands.score_table import add_score_rows
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.evaluation import PROTOCOLS, Layout, evaluate, load_sequence
+from mem3r_plugin.evaluation import PROTOCOLS, Layout, PosedSequence, evaluate, load_sequence
 from mem3r_plugin.evaluation.scan import posed_frames
 from mem3r_plugin.exports.files import write_file
+from mem3r_plugin.exports.scale import describe_scale
 from mem3r_plugin.pictures import trajectory_plot
+from mem3r_plugin.progress import ProgressBars
+from mem3r_plugin.refine.score import Tracks, score_scan
 from mem3r_plugin.scan import Scan
 
 _ROWS = (
@@ -38,15 +42,17 @@ _ROWS = (
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a scan against known poses and depth.
+    """Measure a scan against known poses and depth, or without any, how well it agrees with itself.
 
     Writes `evaluation.json` and `trajectory.png`, the camera's path beside the true one. Lengths are in
-    the truth's unit, paths and surfaces aligned by a similarity.
+    the truth's unit, paths and surfaces aligned by a similarity. Without a truth the score counts how
+    much the depth of overlapping pictures disagrees and, for a refined scan, by how many pixels its
+    points miss the pictures, and names stretches that are weak.
     """
 
     scan: tyro.conf.Positional[Path]
     """Folder of the scan."""
-    truth: tyro.conf.Positional[Path]
+    truth: tyro.conf.Positional[Path | None] = None
     """Folder of the sequence that the scan was made from."""
     layout: Layout | Literal["auto"] = "auto"
     """How the truth is stored."""
@@ -62,18 +68,41 @@ class Evaluate:
                 f"no protocol is called {self.protocol!r}; there are {', '.join(PROTOCOLS)}"
             )
         scan = Scan.open(self.scan)
-        sequence = load_sequence(self.truth, self.layout)
+        console = Console(highlight=False, soft_wrap=True)
+        if self.truth is None:
+            self._score(scan, console)
+        else:
+            self._compare(scan, load_sequence(self.truth, self.layout), console)
+        console.print(f"{self.output}: evaluation.json, trajectory.png")
+
+    def _compare(self, scan: Scan, sequence: PosedSequence, console: Console) -> None:
         report = {"protocol": self.protocol}
         report |= evaluate(scan, sequence, PROTOCOLS[self.protocol])
         frames, matches = posed_frames(scan, sequence)
         truth = np.full((len(scan), 4, 4), np.nan)
         truth[frames] = sequence.camera_to_world[matches]
+        self._write(report)
+        trajectory_plot(scan, self.output / "trajectory.png", truth)
+        console.print(_table(report))
+
+    def _score(self, scan: Scan, console: Console) -> None:
+        structure = scan.structure()
+        tracks = structure and Tracks(structure.frames, structure.rows, structure.pixels)
+        with ProgressBars() as progress:
+            score = score_scan(scan, tracks, progress)
+        self._write({"scan": str(scan.path), "scale": describe_scale(scan), "score": asdict(score)})
+        trajectory_plot(scan, self.output / "trajectory.png")
+        table = Table("without ground truth", f"{len(scan)} frames", title=str(scan.path))
+        add_score_rows(table, score)
+        console.print(table)
+        for warning in score.warnings:
+            console.print(f"note: {warning}", markup=False)
+        if tracks is None:
+            console.print("note: only `mem3r refine` finds points that can judge the poses")
+
+    def _write(self, report: dict[str, Any]) -> None:
         text = json.dumps(report, indent=2, allow_nan=False) + "\n"
         write_file(self.output / "evaluation.json", text.encode())
-        trajectory_plot(scan, self.output / "trajectory.png", truth)
-        console = Console(highlight=False)
-        console.print(_table(report))
-        console.print(f"{self.output}: evaluation.json, trajectory.png")
 
 
 def _table(report: dict[str, Any]) -> Table:

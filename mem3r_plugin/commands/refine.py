@@ -1,36 +1,50 @@
-"""`mem3r refine`: a scan with poses that geometry has checked."""
+"""`mem3r refine`: a scan with poses and depth that geometry has checked."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+from rich.table import Table
+
 from mem3r_plugin.commands.options import parse_options
-from mem3r_plugin.refine.refine import REPORT, RefineConfig, refine
+from mem3r_plugin.commands.score_table import add_score_rows
+from mem3r_plugin.progress import ProgressBars
+from mem3r_plugin.refine.refine import RefineConfig, RefineReport, refine
 
 
 @dataclass(frozen=True)
 class Refine(RefineConfig):
-    """Refine a scan: bundle-adjusted poses of every frame, one camera, depth at their scale.
+    """Refine a scan: bundle-adjusted poses of every frame, one camera, consistent depth.
 
-    A refinement that was stopped or killed goes on when the same command is given again.
+    A refinement that was stopped or killed goes on when the same command is given again. The refined
+    scan also holds report.json, and trajectory.png and depth.png with the scan before and after.
     """
 
     def __call__(self) -> None:
         """Refine and report."""
-        scan = refine(self, tell=lambda message: print(message, file=sys.stderr))
-        report = json.loads((scan.path / REPORT).read_text())
-        poses = report["poses"]
-        print(
-            f"{scan.path}: {poses['frames']} frames, {poses['mapped']} mapped, "
-            f"{poses['tracked']} tracked, {poses['carried']} carried along"
+        with ProgressBars() as progress:
+            scan = refine(self, progress)
+        report = RefineReport.load(scan.path)
+        poses = report.poses
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(_table(report))
+        console.print(
+            f"{scan.path}: {poses.frames} frames, {poses.mapped} mapped, "
+            f"{poses.tracked} tracked, {poses.carried} carried along; "
+            f"{poses.loops_confirmed} of {poses.loops_tried} loops confirmed"
         )
-        if report["refused"]:
-            print("note: the refinement explained the pictures worse than the scan and was refused")
-        for warning in (*poses["warnings"], *report["score"]["warnings"]):
-            print(f"note: {warning}")
+        console.print(f"kept: {report.reason}")
+        for warning in (*poses.warnings, *report.score.warnings):
+            console.print(f"note: {warning}", markup=False)
+
+
+def _table(report: RefineReport) -> Table:
+    """The score before and after."""
+    table = Table("without ground truth", "before", "refined")
+    add_score_rows(table, report.score_before, report.score)
+    return table
 
 
 def parse(arguments: Sequence[str]) -> Refine:

@@ -4,6 +4,12 @@ Figures are drawn without pyplot, so there is no window, no back end to choose a
 """
 
 from mem3r_plugin.pictures.contact_sheet import depth_contact_sheet
+from mem3r_plugin.pictures.refinement import refined_depth_sheet, refined_trajectory_plot
 from mem3r_plugin.pictures.trajectory import trajectory_plot
 
-__all__ = ["depth_contact_sheet", "trajectory_plot"]
+__all__ = [
+    "depth_contact_sheet",
+    "refined_depth_sheet",
+    "refined_trajectory_plot",
+    "trajectory_plot",
+]

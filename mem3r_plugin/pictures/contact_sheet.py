@@ -18,6 +18,13 @@ _CELL = 3.2
 """Longer side of one picture, in inches."""
 
 
+Column = tuple[str, str, list[NDArray[np.float32]]]
+"""Title, quantity (`depth` or `confidence`) and one map per row, NaN where it has no value. Columns of one
+quantity share a colour scale."""
+
+_COLOURS = {"depth": "turbo", "confidence": "viridis"}
+
+
 def depth_contact_sheet(scan: Scan, path: Path, frames: int = 6) -> None:
     """Draw picture, depth and confidence of frames spread evenly over a scan, one row a frame.
 
@@ -26,41 +33,59 @@ def depth_contact_sheet(scan: Scan, path: Path, frames: int = 6) -> None:
     Raises:
         OutputError: the picture cannot be written.
     """
-    indices = np.unique(np.linspace(0, len(scan) - 1, frames).round().astype(int)).tolist()
-    depths = [_without_none(scan.depth(index), scan.depth(index)) for index in indices]
-    confidences = [_without_none(scan.confidence(index), scan.depth(index)) for index in indices]
+    indices = spread_frames(len(scan), frames)
+    depths = [without_none(scan.depth(index), scan.depth(index)) for index in indices]
+    confidences = [without_none(scan.confidence(index), scan.depth(index)) for index in indices]
+    columns = [("depth (z)", "depth", depths), ("confidence", "confidence", confidences)]
+    draw_sheet(scan, indices, columns, path)
+
+
+def spread_frames(count: int, wanted: int) -> list[int]:
+    """At most `wanted` frames spread evenly over `count` of them."""
+    return np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist()
+
+
+def without_none(values: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A map with NaN where there is no depth."""
+    return np.where(depth > 0, values, np.nan)
+
+
+def draw_sheet(scan: Scan, indices: list[int], columns: list[Column], path: Path) -> None:
+    """Draw the pictures of some frames and columns of maps beside them, one row a frame.
+
+    Raises:
+        OutputError: the picture cannot be written.
+    """
     width, height = scan.transform.target_size
     cell = (_CELL * width / max(width, height), _CELL * height / max(width, height))
-    figure = new_figure(3 * cell[0] + 0.5, len(indices) * (cell[1] + 0.05) + 0.9)
-    axes = figure.subplots(len(indices), 3, squeeze=False)
+    count = 1 + len(columns)
+    figure = new_figure(count * cell[0] + 0.5, len(indices) * (cell[1] + 0.05) + 0.9)
+    axes = figure.subplots(len(indices), count, squeeze=False)
+    axes[0, 0].set_title("picture", fontsize=9)
     for row, index in enumerate(indices):
         axes[row, 0].imshow(_network_view(scan, index))
         axes[row, 0].set_ylabel(f"frame {index}", fontsize=8)
-    _draw_column(figure, axes[:, 1], depths, "depth")
-    _draw_column(figure, axes[:, 2], confidences, "confidence")
-    for column, title in enumerate(("picture", "depth (z)", "confidence")):
-        axes[0, column].set_title(title, fontsize=9)
+    for quantity in dict.fromkeys(quantity for _, quantity, _ in columns):
+        drawn = [rank for rank, column in enumerate(columns) if column[1] == quantity]
+        below = axes[:, [rank + 1 for rank in drawn]]
+        _draw_columns(figure, below, [columns[rank] for rank in drawn])
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
     save_figure(figure, path)
 
 
-def _draw_column(
-    figure: Figure, column: NDArray[Any], maps: list[NDArray[np.float32]], label: str
-) -> None:
-    """Draw maps below each other with one colour scale and one colour bar."""
-    known = np.concatenate([values[np.isfinite(values)] for values in maps])
+def _draw_columns(figure: Figure, axes: NDArray[Any], columns: list[Column]) -> None:
+    """Draw columns (rows, n) of one quantity with one colour scale and one colour bar."""
+    known = np.concatenate([m[np.isfinite(m)] for _, _, maps in columns for m in maps])
     low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
-    colours = colormaps["turbo" if label == "depth" else "viridis"].with_extremes(bad="0.6")
-    for axis, values in zip(column, maps, strict=True):
-        drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=high)
-    bar = figure.colorbar(drawn, ax=column.tolist(), location="bottom", aspect=30, pad=0.01)
+    colours = colormaps[_COLOURS[columns[0][1]]].with_extremes(bad="0.6")
+    for column, (title, _, maps) in zip(axes.T, columns, strict=True):
+        column[0].set_title(title, fontsize=9)
+        for axis, values in zip(column, maps, strict=True):
+            drawn = axis.imshow(values, cmap=colours, vmin=low, vmax=high)
+    bar = figure.colorbar(drawn, ax=axes.ravel().tolist(), location="bottom", aspect=30, pad=0.01)
     bar.ax.tick_params(labelsize=7)
-
-
-def _without_none(values: NDArray[np.float32], depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(depth > 0, values, np.nan)
 
 
 def _network_view(scan: Scan, index: int) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,25 +32,33 @@ def trajectory_plot(scan: Scan, path: Path, ground_truth: FloatArray | None = No
         OutputError: the picture cannot be written.
     """
     estimated = np.stack([frame.camera_to_world[:3, 3] for frame in scan.frames])
+    if ground_truth is None:
+        draw_paths([("Mem3R", estimated, "tab:blue")], f"{len(scan)} frames", path)
+        return
+    if ground_truth.shape != (len(scan), 4, 4):
+        raise ValueError(f"{len(ground_truth)} true poses for the {len(scan)} frames of a scan")
+    known = np.isfinite(ground_truth).all(axis=(1, 2))
+    true = relative_pose(ground_truth[known][0], ground_truth[known])[:, :3, 3]
+    aligned = umeyama(estimated[known], true).points(estimated)
+    ate = np.sqrt(np.mean(np.sum((aligned[known] - true) ** 2, axis=1)))
+    paths = [("truth", true, "0.55"), ("Mem3R, aligned", aligned, "tab:blue")]
+    draw_paths(paths, f"{len(scan)} frames, ATE {ate:.3g}", path)
+
+
+def draw_paths(paths: Sequence[tuple[str, FloatArray, str]], title: str, path: Path) -> None:
+    """Draw camera centres (n, 3), each with its label and colour, from above and from the side.
+
+    Raises:
+        OutputError: the picture cannot be written.
+    """
     figure = new_figure(11, 5.5)
-    paths = [("Mem3R", estimated, "tab:blue")]
-    if ground_truth is not None:
-        if ground_truth.shape != (len(scan), 4, 4):
-            raise ValueError(f"{len(ground_truth)} true poses for the {len(scan)} frames of a scan")
-        known = np.isfinite(ground_truth).all(axis=(1, 2))
-        true = relative_pose(ground_truth[known][0], ground_truth[known])[:, :3, 3]
-        aligned = umeyama(estimated[known], true).points(estimated)
-        ate = np.sqrt(np.mean(np.sum((aligned[known] - true) ** 2, axis=1)))
-        paths = [("truth", true, "0.55"), ("Mem3R, aligned", aligned, "tab:blue")]
-        figure.suptitle(f"{len(scan)} frames, ATE {ate:.3g}")
-    else:
-        figure.suptitle(f"{len(scan)} frames")
-    for axes, (title, across, up, across_label, up_label) in zip(
+    figure.suptitle(title)
+    for axes, (view, across, up, across_label, up_label) in zip(
         figure.subplots(1, 2), _VIEWS, strict=True
     ):
         for label, centres, colour in paths:
             _draw_path(axes, centres[:, across], centres[:, up], label, colour)
-        axes.set(title=title, xlabel=across_label, ylabel=up_label)
+        axes.set(title=view, xlabel=across_label, ylabel=up_label)
         axes.set_aspect("equal", adjustable="datalim")
         axes.grid(alpha=0.3)
         if up == 1:

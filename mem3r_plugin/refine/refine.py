@@ -1,33 +1,44 @@
-"""A scan in, a scan with refined poses, camera and depth scale out."""
+"""A scan in, a scan with refined poses, camera and depth out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from mem3r_plugin.errors import ConfigError, ScanError
 from mem3r_plugin.files import write_atomically
+from mem3r_plugin.pictures import refined_depth_sheet, refined_trajectory_plot
+from mem3r_plugin.progress import ProgressCallback, no_progress
+from mem3r_plugin.refine.aligned import aligned_estimates
 from mem3r_plugin.refine.depth import DepthConfig
-from mem3r_plugin.refine.estimates import own_estimates, refined_estimates
+from mem3r_plugin.refine.estimates import Estimates, own_estimates, refined_estimates
+from mem3r_plugin.refine.outcome import REASONS, ScoreBook, choose_result
+from mem3r_plugin.refine.posed import PosedFrames
 from mem3r_plugin.refine.poses import PoseConfig, PoseReport, refine_poses
-from mem3r_plugin.refine.scale import measure_scale
-from mem3r_plugin.refine.score import ScanScore, Tracks, is_worse, score_scan
-from mem3r_plugin.scan import Scan, ScanMark, ScanSink
-from mem3r_plugin.scan.format import FRAMES, HEADER, ScanHeader
+from mem3r_plugin.refine.scale import carry_scale, measure_scale
+from mem3r_plugin.refine.score import ScanScore, Tracks, score_scan
+from mem3r_plugin.refine.writing import Result, ResultWriter, complete
+from mem3r_plugin.scan import Scan, ScanSink, Structure
+from mem3r_plugin.scan.format import FRAMES, HEADER, MetricScale, ScanHeader
 from mem3r_plugin.scan.output_errors import output_errors
 from mem3r_plugin.scan.reader import read_header
-from mem3r_plugin.stream.estimate import FrameEstimate
 
 WORKSPACE = "refine"
-"""Folder of the refined scan with the stages of the work: pictures, matches, sparse model."""
+"""Folder of the refined scan with the stages of the work; only the poses stay when it is complete."""
 
 REPORT = "report.json"
+TRAJECTORY = "trajectory.png"
+DEPTH_SHEET = "depth.png"
+KEEP_SCALE = "keep"
+
+_KEPT_STAGES = ("poses.npz", "poses.json")
+_NOTHING_FOUND = "the pictures share too little for geometry to say anything"
 
 
 @dataclass(frozen=True)
@@ -42,22 +53,73 @@ class RefineConfig:
     """How poses are refined."""
     depth: DepthConfig = field(default_factory=DepthConfig)
     """How depth is refined."""
-    scale: str = "unknown"
-    """What the length of the refined scan's unit is measured by; see `mem3r scale --help`."""
+    scale: str = KEEP_SCALE
+    """What the length of the refined scan's unit is measured by: `keep` carries the scan's own scale over,
+    see `mem3r scale --help` for the others."""
     overwrite: bool = False
     """Replace a refined scan that already lies in the output folder."""
 
 
-def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -> Scan:
+@dataclass(frozen=True)
+class RefineReport:
+    """What became of a refinement: `report.json` of the refined scan."""
+
+    result: Result
+    """Whether refined poses and depth were kept, refined poses with the network's depth aligned to the
+    points, or the scan as it was."""
+    reason: str
+    """Why, in words."""
+    poses: PoseReport
+    """How the poses were found."""
+    score_before: ScanScore
+    """The scan's score."""
+    score: ScanScore
+    """The refined scan's."""
+    depth_residuals: dict[str, float]
+    """Median relative error of the network's depth after alignment, by name of frame."""
+
+    def save(self, scan: Path) -> None:
+        """Write it into the folder of a refined scan."""
+        text = json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        write_atomically(scan / REPORT, text.encode())
+
+    @classmethod
+    def load(cls, scan: Path) -> RefineReport:
+        """Read that of the refined scan in a folder.
+
+        Raises:
+            ScanError: there is none, or it is damaged.
+        """
+        file = scan / REPORT
+        try:
+            record: dict[str, Any] = json.loads(file.read_text())
+            return cls(
+                result=record["result"],
+                reason=record["reason"],
+                poses=PoseReport(
+                    **{**record["poses"], "warnings": tuple(record["poses"]["warnings"])}
+                ),
+                score_before=ScanScore.from_record(record["score_before"]),
+                score=ScanScore.from_record(record["score"]),
+                depth_residuals=record["depth_residuals"],
+            )
+        except FileNotFoundError:
+            raise ScanError(f"{scan} was not refined: it has no {REPORT}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ScanError(
+                f"{file} is damaged ({error}); refine again with --overwrite"
+            ) from error
+
+
+def refine(config: RefineConfig, progress: ProgressCallback = no_progress) -> Scan:
     """Refine the poses of a scan, its camera and its depth.
 
-    Stopped or killed, it goes on where it was when called again, and comes to the same result. A
-    refinement that explains the pictures worse than the scan did is refused: the output then has the
-    scan's own poses and depth, and says so.
+    Stopped or killed, it goes on where it was when called again, and comes to the same result. The
+    score decides what is kept, so that the output is never worse than the scan: see `choose_result`.
 
     Args:
         config: What to do.
-        tell: Is told what comes next, in words for a user.
+        progress: Is told how far it is.
 
     Raises:
         ConfigError: the output is the scan itself, or `scale` cannot be read.
@@ -66,6 +128,90 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
         OutputError: the output cannot be written.
     """
     scan = Scan.open(config.scan)
+    output = _check(scan, config)
+    header = _header(scan, config)
+    if _prepare(output, header, config.overwrite):
+        _clear(output / WORKSPACE)
+        return Scan.open(output)
+    with output_errors(output):
+        posed, poses = refine_poses(
+            scan, output / WORKSPACE, config.poses, lambda stage: progress(stage, 0, 0)
+        )
+        refinement = _Refinement(scan, posed, output, header, config.depth, progress)
+        refined = refinement.settle()
+        refinement.report(poses).save(output)
+        _draw(scan, refined, progress)
+        complete(refined, _scale(scan, refined, config.scale))
+        _clear(output / WORKSPACE)
+    return Scan.open(output)
+
+
+class _Refinement:
+    """Writes and scores the possible results of a refinement until it holds the one to keep."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        posed: PosedFrames,
+        output: Path,
+        header: ScanHeader,
+        config: DepthConfig,
+        progress: ProgressCallback,
+    ) -> None:
+        self._scan, self._posed, self._output = scan, posed, output
+        self._config, self._progress = config, progress
+        self._workspace = output / WORKSPACE
+        self._writer = ResultWriter(output, header, self._workspace)
+        self._scores = ScoreBook(self._workspace / "scores.json")
+        self._tracks = Tracks(posed.frames, posed.rows, posed.pixels)
+
+    def settle(self) -> Scan:
+        """Write the best result and what belongs to it; the scan is not marked as complete yet."""
+        result = choose_result(self.score) if len(self._posed.points) else "own"
+        scan = self.write(result)
+        if result != "own":
+            posed = self._posed
+            Structure(posed.points, posed.frames, posed.rows, posed.pixels).save(self._output)
+        return scan
+
+    def score(self, result: Result) -> ScanScore:
+        """The score of a result, which is written for it."""
+        return self._scores.get(
+            result,
+            lambda: score_scan(
+                self._scan if result == "own" else self.write(result), self._tracks, self._progress
+            ),
+        )
+
+    def write(self, result: Result) -> Scan:
+        """Make a result what the output holds."""
+        self._progress(f"writing {self._output}", 0, 0)
+        return self._writer.write(result, len(self._scan), lambda: self._estimates(result))
+
+    def report(self, poses: PoseReport) -> RefineReport:
+        """What came of it."""
+        result = self._writer.result
+        assert result is not None
+        named = zip(self._scan.frames, self._writer.residuals(), strict=True)
+        return RefineReport(
+            result=result,
+            reason=REASONS[result] if len(self._posed.points) else _NOTHING_FOUND,
+            poses=poses,
+            score_before=self.score("own"),
+            score=self.score(result),
+            depth_residuals={frame.name: value for frame, value in named if value is not None},
+        )
+
+    def _estimates(self, result: Result) -> Estimates:
+        if result == "refined":
+            return refined_estimates(self._scan, self._posed, self._config)
+        if result == "aligned":
+            return aligned_estimates(self._scan, self._posed)
+        return own_estimates(self._scan)
+
+
+def _check(scan: Scan, config: RefineConfig) -> Path:
+    """The output folder, once it is clear that the work can be done."""
     if scan.camera_mode != "shared":
         raise ScanError(
             f"{scan.path} has a camera of its own for every frame; refine adjusts one shared camera: run "
@@ -74,25 +220,9 @@ def refine(config: RefineConfig, tell: Callable[[str], None] = lambda _: None) -
     output = (config.output or scan.path.with_name(f"{scan.path.name}-refined")).resolve()
     if output == scan.path:
         raise ConfigError(f"{output} is the scan itself; choose another --output")
-    measure_scale(scan, config.scale)  # a mistake in it shows before the work
-    header = _header(scan, config)
-    if _prepare(output, header, config.overwrite):
-        return Scan.open(output)
-    with output_errors(output):
-        posed, report = refine_poses(scan, output / WORKSPACE, config.poses, tell)
-        tell(f"writing {output}")
-        residuals = {}
-        if len(posed.points):
-            residuals = _write(output, header, refined_estimates(scan, posed, config.depth))
-        else:
-            _write(output, header, own_estimates(scan))
-        tracks = Tracks(posed.frames, posed.rows, posed.pixels)
-        before, after = score_scan(scan, tracks), score_scan(Scan.open(output), tracks)
-        refused = is_worse(after, before)
-        if refused:
-            _write(output, header, own_estimates(scan))
-        _finish(output, config.scale, report, residuals, before, after, refused)
-    return Scan.open(output)
+    if config.scale != KEEP_SCALE:
+        measure_scale(scan, config.scale)  # a mistake in it shows before the work
+    return output
 
 
 def _header(scan: Scan, config: RefineConfig) -> ScanHeader:
@@ -131,54 +261,32 @@ def _prepare(output: Path, header: ScanHeader, overwrite: bool) -> bool:
                 "--overwrite or choose another --output"
             )
         return found.complete
-    if output.is_dir() and (output / HEADER).exists():
+    if (output / HEADER).exists():
         shutil.rmtree(output / WORKSPACE, ignore_errors=True)
-        (output / REPORT).unlink(missing_ok=True)
+        for name in (REPORT, TRAJECTORY, DEPTH_SHEET):
+            (output / name).unlink(missing_ok=True)
     sink = ScanSink(output, header, overwrite=overwrite)
     sink.open()
     sink.close(complete=False)
     return False
 
 
-def _write(
-    output: Path, header: ScanHeader, estimates: Iterator[tuple[FrameEstimate, float | None]]
-) -> dict[str, float]:
-    """Write every frame; returns the depth residuals by name of frame. The scan stays incomplete."""
-    sink = ScanSink(output, header, resume_from=ScanMark(0, header.skipped, 0))
-    residuals = {}
-    try:
-        sink.open()
-        for estimate, residual in estimates:
-            sink.write(estimate)
-            if residual is not None:
-                residuals[estimate.frame.name] = residual
-    finally:
-        sink.close(complete=False)
-    return residuals
+def _draw(scan: Scan, refined: Scan, progress: ProgressCallback) -> None:
+    progress("drawing pictures", 0, 0)
+    refined_trajectory_plot(scan, refined, refined.path / TRAJECTORY)
+    refined_depth_sheet(scan, refined, refined.path / DEPTH_SHEET)
 
 
-def _finish(
-    output: Path,
-    scale: str,
-    report: PoseReport,
-    residuals: dict[str, float],
-    before: ScanScore,
-    after: ScanScore,
-    refused: bool,
-) -> None:
-    """Write the report, measure the scale, then mark the scan as complete."""
-    record = {
-        "poses": asdict(report),
-        "depth_residuals": residuals,
-        "refused": refused,
-        "score_before": asdict(before),
-        "score": asdict(before if refused else after),
-    }
-    write_atomically(output / REPORT, (json.dumps(record, indent=2) + "\n").encode())
-    written = Scan.open(output)
-    header = replace(written.header, scale=measure_scale(written, scale))
-    mark = ScanMark(len(written), header.skipped, header.clipped_depths)
-    sink = ScanSink(output, header, resume_from=mark)
-    sink.open()
-    sink.close(complete=True)
-    shutil.rmtree(output / WORKSPACE / "pictures", ignore_errors=True)
+def _scale(scan: Scan, refined: Scan, known: str) -> MetricScale | None:
+    if known == KEEP_SCALE:
+        return carry_scale(scan, refined)
+    return measure_scale(refined, known)
+
+
+def _clear(workspace: Path) -> None:
+    """Remove what only the work itself needs: pictures, features, maps of depth."""
+    for entry in workspace.glob("*"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in _KEPT_STAGES:
+            entry.unlink()

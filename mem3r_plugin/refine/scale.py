@@ -69,6 +69,28 @@ def measure_scale(scan: Scan, known: str) -> MetricScale | None:
     raise ConfigError(f"cannot read the scale {known!r}; give {_FORMS}")
 
 
+def carry_scale(scan: Scan, refined: Scan) -> MetricScale | None:
+    """The scale of a scan for another scan of the same frames; None where it is unknown.
+
+    How long a unit of one is in units of the other is measured twice, along the two trajectories and
+    by the two depths; the way that leaves less over is taken. What it leaves over adds to the
+    uncertainty.
+    """
+    if scan.scale is None:
+        return None
+    ratio, spread = min(
+        _trajectory_ratio(scan, refined), _depth_ratio(scan, refined), key=lambda way: way[1]
+    )
+    if not np.isfinite(spread):
+        return None
+    known = scan.scale
+    return MetricScale(
+        known.metres_per_unit * ratio,
+        float(np.hypot(known.relative_uncertainty, spread)),
+        known.source,
+    )
+
+
 def write_scale(scan: Scan, scale: MetricScale | None) -> Scan:
     """Keep a scale in the scan's `scan.json`, which is replaced as a whole, and open it again.
 
@@ -176,3 +198,36 @@ def _from_track(scan: Scan, file: Path) -> MetricScale:
         raise SourceError(f"{file} or {scan.path} does not move, so they give no scale")
     left_over = np.sqrt(np.sum((similarity.points(centres) - positions) ** 2))
     return MetricScale(similarity.scale, float(left_over / extent), f"track {file}")
+
+
+_Ratio = tuple[float, float]
+"""Units of one scan that one unit of the other is long, and its relative standard deviation."""
+
+_NO_RATIO: _Ratio = (1.0, np.inf)
+
+
+def _trajectory_ratio(scan: Scan, refined: Scan) -> _Ratio:
+    """By the similarity that brings the refined cameras onto the scan's."""
+    target = np.stack([frame.camera_to_world[:3, 3] for frame in scan.frames])
+    source = np.stack([frame.camera_to_world[:3, 3] for frame in refined.frames])
+    extent = np.sqrt(np.sum((target - target.mean(axis=0)) ** 2))
+    if len(target) < 3 or not extent > 0:
+        return _NO_RATIO
+    similarity = umeyama(source, target)
+    left_over = np.sqrt(np.sum((similarity.points(source) - target) ** 2))
+    return (similarity.scale, float(left_over / extent)) if similarity.scale > 0 else _NO_RATIO
+
+
+def _depth_ratio(scan: Scan, refined: Scan) -> _Ratio:
+    """By the median ratio of depths in every frame; frames differ by the deviation."""
+    grid = np.s_[::_DEPTH_STRIDE, ::_DEPTH_STRIDE]
+    medians = []
+    for index in range(len(scan)):
+        ours, theirs = refined.depth(index)[grid], scan.depth(index)[grid]
+        known = (ours > 0) & (theirs > 0)
+        if known.any():
+            medians.append(float(np.median(theirs[known] / ours[known])))
+    if not medians:
+        return _NO_RATIO
+    ratio = float(np.median(medians))
+    return ratio, _GAUSSIAN * float(np.median(np.abs(np.array(medians) - ratio))) / ratio

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
 
 _OTHERS = (-20, -5, -1, 1, 5, 20)
@@ -72,8 +74,16 @@ class ScanScore:
     frames: tuple[FrameScore, ...]
     """Every frame."""
 
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> ScanScore:
+        """The inverse of `dataclasses.asdict`, by way of JSON or not."""
+        frames = tuple(FrameScore(**frame) for frame in record["frames"])
+        return cls(**{**record, "warnings": tuple(record["warnings"]), "frames": frames})
 
-def score_scan(scan: Scan, tracks: Tracks | None = None) -> ScanScore:
+
+def score_scan(
+    scan: Scan, tracks: Tracks | None = None, progress: ProgressCallback = no_progress
+) -> ScanScore:
     """Score a scan by its poses and depth, and by tracks of points if there are any.
 
     Points are triangulated at the scan's own poses, so scores of two scans of the same pictures can be
@@ -81,7 +91,10 @@ def score_scan(scan: Scan, tracks: Tracks | None = None) -> ScanScore:
     """
     # A frame is compared with those around it, whose maps are kept.
     load_depth = lru_cache(maxsize=2 * max(_OTHERS) + 2)(scan.depth)
-    disagreement = [depth_disagreement(scan, load_depth, index) for index in range(len(scan))]
+    disagreement = []
+    for index in range(len(scan)):
+        disagreement.append(depth_disagreement(scan, load_depth, index))
+        progress("comparing depth between pictures", index + 1, len(scan))
     if tracks is None or not len(tracks.rows):
         frames = tuple(
             FrameScore(frame.name, value, None, 0, None)
