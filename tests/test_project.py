@@ -63,7 +63,8 @@ def test_constraints_pin_every_direct_dependency(repository):
     wanted = {distribution(requirement) for requirement in project["dependencies"]}
     for extra in project["optional-dependencies"].values():
         wanted |= {distribution(requirement) for requirement in extra}
-    lines = (repository / "constraints.txt").read_text().splitlines()
+    files = ("constraints.txt", "constraints-nerfstudio.txt")
+    lines = [line for name in files for line in (repository / name).read_text().splitlines()]
     pinned = {distribution(line) for line in lines if "==" in line}
     assert wanted - {"mem3r-plugin"} <= pinned
 
@@ -83,10 +84,11 @@ def test_what_modules_import_is_what_the_core_depends_on(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     core = {distribution(requirement) for requirement in project["dependencies"]}
     owners = packages_distributions()
+    ours = {"mem3r_plugin", *(path.name for path in (repository / "integrations").iterdir())}
     missing = {
         f"{file.relative_to(repository)} imports {name}"
         for file in (repository / "mem3r_plugin").rglob("*.py")
-        for name in top_level_imports(file) - {"mem3r_plugin", "mem3r_colmap"}
+        for name in top_level_imports(file) - ours
         if not core & {distribution(owner) for owner in owners.get(name, [])}
     }
     assert missing == set()
