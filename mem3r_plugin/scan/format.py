@@ -5,6 +5,7 @@
       frames.jsonl            one `ScanFrame` a line, append-only; a whole line is a frame
       depth/000000.png        16-bit, network size, value * unit = z-depth, 0 = none
       confidence/000000.png   8-bit, round(255 * (1 - 1 / confidence)), 0 = none
+      feature/000000.npy      float16, (channels,), the network's image-level feature
       images/000000.png       original pixels, only where the source cannot be read again
       state/                  resume checkpoint; gone when the scan is complete
       structure.npz           `Structure`: points and sightings, only in a refined scan
@@ -35,9 +36,10 @@ FRAMES = "frames.jsonl"
 DEPTH = "depth"
 CONFIDENCE = "confidence"
 IMAGES = "images"
+FEATURE = "feature"
 STATE = "state"
 STRUCTURE = "structure.npz"
-ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE, STRUCTURE)
+ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, FEATURE, IMAGES, STATE, STRUCTURE)
 """Everything a scan keeps directly in its folder."""
 
 DEPTH_HEADROOM = 16
@@ -51,6 +53,11 @@ _HIGHEST_CONFIDENCE = 510.0  # the lower edge of the values that code 255 stands
 def frame_file(scan: Path, kind: str, index: int) -> Path:
     """The PNG of `kind` (`DEPTH`, `CONFIDENCE` or `IMAGES`) that belongs to frame `index`."""
     return scan / kind / f"{index:06d}.png"
+
+
+def feature_file(scan: Path, index: int) -> Path:
+    """The file of the image-level feature of frame `index`."""
+    return scan / FEATURE / f"{index:06d}.npy"
 
 
 @dataclass(frozen=True)

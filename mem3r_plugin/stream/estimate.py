@@ -52,6 +52,8 @@ class FrameEstimate:
     """From original pixels to network pixels."""
     focal: float
     """The focal length in network pixels that this frame suggests by itself."""
+    feature: NDArray[np.float32] | None = None
+    """What the picture looks like to the network, of unit length, shape (C,); finds it again."""
 
     @property
     def original_intrinsics(self) -> Intrinsics:

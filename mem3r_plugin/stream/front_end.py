@@ -31,6 +31,7 @@ from mem3r_plugin.model import (
 from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.stream.arrays import to_rgb8
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
+from mem3r_plugin.stream.image_feature import image_feature
 from mem3r_plugin.stream.masks import MaskFolder
 from mem3r_plugin.stream.prefetch import prefetch
 from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
@@ -219,6 +220,7 @@ class FrontEnd:
             intrinsics=own_camera if self._camera.mode == "per_frame" else shared_camera,
             transform=transform,
             focal=own_camera.fx,
+            feature=image_feature(tokens[0]),
         )
 
     # -- saving ----------------------------------------------------------------------------

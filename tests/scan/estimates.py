@@ -13,6 +13,7 @@ from mem3r_plugin.scan.format import ScanHeader
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 
 ORIGINAL = (100, 66)
+FEATURE_CHANNELS = 12
 TRANSFORM = ImageTransform.identity(ORIGINAL).resized(64, 42).cropped(0, 5, 64, 32)
 
 
@@ -46,6 +47,7 @@ def make_estimates(count: int, seed: int = 0, path: Path | None = None) -> Itera
             intrinsics=TRANSFORM.intrinsics(Intrinsics.centred(90.0 + index / 7, *ORIGINAL)),
             transform=TRANSFORM,
             focal=float(rng.uniform(40, 80)),
+            feature=rng.dirichlet(np.ones(FEATURE_CHANNELS)).astype(np.float32),
         )
 
 

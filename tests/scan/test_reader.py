@@ -1,6 +1,7 @@
 """What was written is read back; what is damaged is named."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -32,6 +33,9 @@ def test_scan_gives_back_what_was_written(tmp_path):
         assert (confidence[depth == 0] == 1).all()
         np.testing.assert_allclose(1 / confidence, 1 / estimate.confidence, atol=0.5 / 255 + 1e-6)
         np.testing.assert_array_equal(scan.image(index), estimate.frame.image)
+        feature = scan.feature(index)
+        assert feature.dtype == np.float32
+        np.testing.assert_allclose(feature, estimate.feature, rtol=2**-11, atol=2**-24)
 
 
 def test_camera_is_the_last_estimate_in_original_pixels(tmp_path):
@@ -118,6 +122,21 @@ def test_damaged_picture_is_named(tmp_path):
     cv2.imwrite(str(file), np.zeros((32, 64), np.uint8))
     with pytest.raises(ScanError, match="uint16"):
         scan.depth(1)
+
+
+def test_scan_without_features_opens(tmp_path):
+    write_scan(tmp_path / "scan")
+    shutil.rmtree(tmp_path / "scan" / "feature")
+    assert Scan.open(tmp_path / "scan").feature(2) is None
+
+
+@pytest.mark.parametrize("kept", [0, 40, 135])
+def test_damaged_feature_is_named(tmp_path, kept):
+    write_scan(tmp_path / "scan")
+    file = tmp_path / "scan" / "feature" / "000001.npy"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(ScanError, match=r"feature/000001.npy is damaged"):
+        Scan.open(tmp_path / "scan").feature(1)
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,18 @@ def test_same_estimates_give_the_same_bytes(tmp_path):
 
 def test_nothing_but_the_format_is_left(tmp_path):
     write_scan(tmp_path / "scan", count=2)
-    assert {path.name for path in (tmp_path / "scan").iterdir()} == set(ENTRIES) - {"state"}
-    for kind in ("depth", "confidence", "images"):
+    assert {path.name for path in (tmp_path / "scan").iterdir()} == set(ENTRIES) - {
+        "state",
+        "structure.npz",
+    }
+    for kind, suffix in (
+        ("depth", "png"),
+        ("confidence", "png"),
+        ("images", "png"),
+        ("feature", "npy"),
+    ):
         names = sorted(path.name for path in (tmp_path / "scan" / kind).iterdir())
-        assert names == ["000000.png", "000001.png"]
+        assert names == [f"000000.{suffix}", f"000001.{suffix}"]
 
 
 def test_scan_in_the_way_is_kept_unless_told_otherwise(tmp_path):
