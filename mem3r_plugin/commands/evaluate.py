@@ -32,6 +32,7 @@ _ROWS = (
     ("depth, one scale: AbsRel", "depth.scaled", "abs_rel"),
     ("depth, one scale: share within 25 %", "depth.scaled", "delta_125"),
     ("depth, one scale: median error, confident pixels", "depth.confident", "median_rel"),
+    ("share of these pixels", "depth", "confident_share"),
     ("depth, metric: AbsRel", "depth.metric", "abs_rel"),
     ("surface: Chamfer", "reconstruction", "chamfer"),
     ("surface: accuracy", "reconstruction", "accuracy"),

@@ -15,10 +15,14 @@ from mem3r_plugin.evaluation.protocols import Protocol
 from mem3r_plugin.evaluation.reconstruction import scan_reconstruction_errors
 from mem3r_plugin.evaluation.scan import compare_depth, posed_frames
 from mem3r_plugin.evaluation.sequence import PosedSequence
+from mem3r_plugin.refine.depth import CONFIDENT
 from mem3r_plugin.scan import Scan
 
-CONFIDENT_SHARE = 0.7
-"""Share of the pixels with true depth, the most confident ones, that `confident` depth errors cover."""
+MOST_CONFIDENT = 0.7
+"""Share of the pixels with true depth, the most confident ones, that `most_confident` errors cover."""
+
+_CODE_STEP = 1e-3
+"""Relative room for the 8-bit code of confidence."""
 
 
 def evaluate(
@@ -31,10 +35,11 @@ def evaluate(
 
         * `frames`;
         * `trajectory`, fields of `TrajectoryErrors`, by evo;
-        * `depth`, None where the sequence has none: `metric`, `scaled` (one median scale for the
-          sequence) and `confident` (at the same scale, the most confident pixels), fields of
-          `DepthErrors`, and `coverage`, the share of the pixels with true depth that the scan has
-          depth for;
+        * `depth`, None where the sequence has none: fields of `DepthErrors` for `metric`, `scaled`
+          (one median scale for the sequence), and at the same scale `confident` (pixels that a
+          refined scan calls confident, None where there is none) and `most_confident` (the best 70 %
+          by rank); `coverage` and `confident_share`, the shares of the pixels with true depth that
+          the scan has depth for, and that it calls confident;
         * `reconstruction`, fields of `ReconstructionErrors`, None where the sequence has no depth.
 
         What the protocol does not measure is left out.
@@ -109,14 +114,21 @@ def _depth(
         return None
     predicted, true = compared.predicted[known], compared.true[known]
     scaled = depth_errors(predicted, true, "median")
+
+    def at_that_scale(part: NDArray[Any]) -> dict[str, Any] | None:
+        if not len(predicted[part]):
+            return None
+        return asdict(depth_errors(scaled.scale * predicted[part], true[part], "metric"))
+
+    confidence = compared.confidence[known]
+    confident = confidence >= CONFIDENT * (1 - _CODE_STEP)
     # The rank, not a threshold: confidences are coded in 8 bits and many are equal.
-    order = np.argsort(-compared.confidence[known], kind="stable")
-    confident = order[: max(1, round(CONFIDENT_SHARE * len(compared.true)))]
+    order = np.argsort(-confidence, kind="stable")
     return {
         "metric": asdict(depth_errors(predicted, true, "metric")),
         "scaled": asdict(scaled),
-        "confident": asdict(
-            depth_errors(scaled.scale * predicted[confident], true[confident], "metric")
-        ),
+        "confident": at_that_scale(confident),
+        "most_confident": at_that_scale(order[: round(MOST_CONFIDENT * len(compared.true))]),
         "coverage": float(known.mean()),
+        "confident_share": float(confident.sum() / len(compared.true)),
     }

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mem3r_plugin.commands.main import main
+from mem3r_plugin.scan import Scan, Structure
 from tests.commands.terminal import complaint, mem3r
 from tests.evaluation.room_sequence import write_room_sequence
 from tests.room_scan import make_room_scan
@@ -54,3 +55,30 @@ def test_a_plot_with_gaps_in_the_truth(room, tmp_path, capsys):
     report = json.loads((tmp_path / "out/evaluation.json").read_text())
     assert report["frames_without_truth"] == 1
     assert np.isclose(report["results"][0]["trajectory"]["ate_rmse"], 0)
+
+
+def test_without_a_truth_the_scan_is_held_against_itself(room, tmp_path, capsys):
+    scan = Scan.open(room / "room/scan")
+    before = sorted(path.name for path in scan.path.iterdir())
+    assert main(["evaluate", str(scan.path), "--output", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert report["score"]["depth_disagreement"] < 0.01
+    assert report["score"]["reprojection_error"] is None
+    assert report["scale"] == "metres per unit: unknown"
+    assert len(report["score"]["frames"]) == len(scan)
+    assert (tmp_path / "out/trajectory.png").exists()
+    printed = capsys.readouterr().out
+    assert "neighbours disagree" in printed and "only `mem3r refine` finds points" in printed
+    assert sorted(path.name for path in scan.path.iterdir()) == before
+
+
+def test_without_a_truth_a_refined_scan_is_held_against_its_points(tmp_path, capsys):
+    scan = make_room_scan(tmp_path)
+    pixels = np.array([[100.0, 75.0], [101.0, 75.0]])
+    Structure(np.array([[0, 0, 3.5]]), np.array([0, 1]), np.zeros(2, int), pixels).save(scan.path)
+    assert main(["evaluate", str(scan.path), "--output", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/evaluation.json").read_text())
+    assert report["score"]["track_length"] == 2
+    assert report["score"]["reprojection_error"] > 0
+    printed = capsys.readouterr().out
+    assert "note: frames 000.png to 005.png (6) are weak: hardly any point" in printed

@@ -10,6 +10,7 @@ import pytest
 from mem3r_plugin.errors import ScanError
 from mem3r_plugin.evaluation import PROTOCOLS, Protocol, evaluate, load_sequence
 from mem3r_plugin.evaluation.scan import posed_frames
+from mem3r_plugin.refine.depth import CONFIDENT
 from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.evaluation.room_sequence import SCALE, write_room_sequence
 from tests.room_scan import make_room_scan
@@ -42,9 +43,35 @@ def test_confident_pixels_are_measured_by_themselves(tmp_path: Path) -> None:
     sequence = load_sequence(tmp_path / "truth")
     (result,) = evaluate(scan, sequence, Protocol(("depth",)))["results"]
     assert result["depth"]["scaled"]["abs_rel"] > 0.05
-    assert result["depth"]["confident"]["abs_rel"] < 0.02  # the doubled pixels move the scale
-    share = result["depth"]["confident"]["pixels"] / result["depth"]["scaled"]["pixels"]
+    assert result["depth"]["most_confident"]["abs_rel"] < 0.02  # the doubled pixels move the scale
+    share = result["depth"]["most_confident"]["pixels"] / result["depth"]["scaled"]["pixels"]
     assert share * result["depth"]["coverage"] == pytest.approx(0.7, abs=1e-3)
+
+
+def two_views_confirm_the_rest(estimate: FrameEstimate) -> FrameEstimate:
+    """Confidence as a refinement gives it: 3 where two other views confirm the depth."""
+    spoilt = spoil_the_rim(estimate)
+    good = spoilt.depth == estimate.depth
+    return replace(spoilt, confidence=np.where(good, CONFIDENT, 2).astype(np.float32))
+
+
+def test_confident_is_what_other_views_confirm(tmp_path: Path) -> None:
+    write_room_sequence(tmp_path / "truth")
+    scan = make_room_scan(tmp_path / "room", name="{:06d}", edit=two_views_confirm_the_rest)
+    (result,) = evaluate(scan, load_sequence(tmp_path / "truth"), Protocol(("depth",)))["results"]
+    depth = result["depth"]
+    assert depth["confident"]["abs_rel"] < 0.02
+    assert depth["confident_share"] == pytest.approx(0.9 * depth["coverage"], abs=0.01)
+
+
+def test_no_pixel_may_be_confident(tmp_path: Path) -> None:
+    def unsure(estimate: FrameEstimate) -> FrameEstimate:
+        return replace(estimate, confidence=np.full_like(estimate.confidence, 1.5))
+
+    write_room_sequence(tmp_path / "truth")
+    scan = make_room_scan(tmp_path / "room", name="{:06d}", edit=unsure)
+    (result,) = evaluate(scan, load_sequence(tmp_path / "truth"), Protocol(("depth",)))["results"]
+    assert (result["depth"]["confident"], result["depth"]["confident_share"]) == (None, 0)
 
 
 def test_lengths_are_beginnings_of_the_scan(tmp_path: Path) -> None:
