@@ -14,6 +14,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -112,15 +113,17 @@ def measure(sequence: PosedSequence, model: pycolmap.Reconstruction, keyframes: 
         return np.ascontiguousarray(small[..., ::-1])
 
     start = time.process_time()
-    results = list(
-        refine_depth(
-            poses,
-            half.intrinsics(camera),
-            picture,
-            [_structure(model, image) for image in images],
-            range(len(images)),
+    with TemporaryDirectory() as folder:
+        results = list(
+            refine_depth(
+                poses,
+                half.intrinsics(camera),
+                picture,
+                [_structure(model, image) for image in images],
+                range(len(images)),
+                Path(folder),
+            )
         )
-    )
     seconds = (time.process_time() - start) / len(images)
     true = np.stack([half.sample(sequence.depth(_rank(image))) for image in images])
     depth = np.stack([result.depth for result in results])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,9 +16,11 @@ from torch import Tensor
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.consistency import cross_check, project_depth
 from mem3r_plugin.refine.depth_alignment import DepthCorrection, align_depth
 from mem3r_plugin.refine.depth_merge import merge_depth
+from mem3r_plugin.refine.keyframe_maps import KeyframeMaps
 from mem3r_plugin.refine.neighbours import choose_neighbours
 from mem3r_plugin.refine.stereo import PriorDepth, StereoConfig, plane_sweep
 from mem3r_plugin.refine.views import View
@@ -29,6 +33,10 @@ _LEAST_POINTS = 10
 
 _DOUBT = 0.02
 """Weight of a depth that nothing confirms, where confirmed ones have 1."""
+
+
+_KEPT = 24
+"""Pictures and checked maps kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,17 @@ def refine_depth(
     picture: Callable[[int], NDArray[np.uint8]],
     points: Sequence[FloatArray],
     keyframes: Sequence[int],
+    folder: Path,
     prior: Callable[[int], NDArray[np.float32]] | None = None,
     config: DepthConfig | None = None,
+    progress: ProgressCallback = no_progress,
+    start: int = 0,
 ) -> Iterator[RefinedDepth]:
     """Refine the depth of all frames: keyframes by stereo, the others from their keyframes.
 
     All maps have one size, that of `camera`; half the original resolution is a good choice on a CPU.
-    Pictures must be free of lens distortion.
+    Pictures must be free of lens distortion. Called again with the same arguments after an interruption,
+    it goes on after the last keyframe that was matched, and comes to the same result.
 
     Args:
         camera_to_world: Refined poses (N, 4, 4).
@@ -79,20 +91,30 @@ def refine_depth(
         picture: RGB picture (H, W, 3) of a frame.
         points: World points (n, 3) seen in each frame, n may be 0.
         keyframes: Which frames are matched with each other, in rising order.
+        folder: Keeps the depth found by matching.
         prior: The network's depth (H, W) of a frame, 0 = none; at any scale where the frame has points,
             taken as it is where it has none.
         config: Settings.
+        progress: Is told how far it is.
+        start: The first frame whose result is wanted.
 
     Yields:
-        One result a frame, in order.
+        One result a frame from `start` on, in order.
+
+    Raises:
+        ScanError: a file in `folder` is damaged.
+        OSError: `folder` cannot be written.
     """
     return _Refinement(
-        camera_to_world, camera, picture, points, keyframes, prior, config or DepthConfig()
-    ).results()
+        camera_to_world, camera, picture, points, keyframes, folder, prior, config or DepthConfig()
+    ).results(progress, start)
 
 
 class _Refinement:
-    """What `refine_depth` was given, and the stereo depth found so far."""
+    """What `refine_depth` was given, and the stereo depth found so far.
+
+    Pictures and maps are read when they are needed; only the last few are kept.
+    """
 
     def __init__(
         self,
@@ -101,27 +123,34 @@ class _Refinement:
         picture: Callable[[int], NDArray[np.uint8]],
         points: Sequence[FloatArray],
         keyframes: Sequence[int],
+        folder: Path,
         prior: Callable[[int], NDArray[np.float32]] | None,
         config: DepthConfig,
     ) -> None:
         self.camera_to_world, self.camera, self.points = camera_to_world, camera, points
         self.picture, self.prior, self.config = picture, prior, config
-        self.views = {index: self.view(index) for index in keyframes}
-        self.neighbours: dict[int, list[int]] = {}
-        self.measured: dict[int, Tensor] = {}
+        self.keyframes = list(keyframes)
+        self.measured = KeyframeMaps(folder, config.device)
+        self.view = lru_cache(_KEPT)(self.load_view)
+        self.neighbours = lru_cache(None)(self.find_neighbours)
+        self.checked = lru_cache(_KEPT)(self.check)
 
-    def results(self) -> Iterator[RefinedDepth]:
-        for index in self.views:
-            self.match(index)
-        checked = {index: self.check(index) for index in self.measured}
-        for index in range(len(self.camera_to_world)):
-            if index in checked:
-                inverse_depth, agreeing = checked[index]
+    def results(self, progress: ProgressCallback, start: int) -> Iterator[RefinedDepth]:
+        for done, index in enumerate(self.keyframes):
+            progress("matching keyframes", done, len(self.keyframes))
+            if index not in self.measured:
+                self.match(index)
+        matched = [index for index in self.keyframes if index in self.measured]
+        count = len(self.camera_to_world)
+        for index in range(start, count):
+            progress("refining depth", index, count)
+            if index in self.measured:
+                inverse_depth, agreeing = self.checked(index)
             else:
-                inverse_depth, agreeing = self.carry(index, checked)
+                inverse_depth, agreeing = self.carry(index, matched)
             yield self.merge(index, inverse_depth, agreeing)
 
-    def view(self, index: int) -> View:
+    def load_view(self, index: int) -> View:
         """A frame as stereo sees it."""
         grey = cv2.cvtColor(self.picture(index), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
         tensor = torch.from_numpy(grey).to(self.config.device)
@@ -135,23 +164,27 @@ class _Refinement:
         visible = self.camera.contains(pixels)
         return pixels[visible], seen[visible, 2]
 
-    def match(self, index: int) -> None:
-        """Find a keyframe's depth by stereo, unless too little is known about where to look."""
-        pixels, known = self.structure(index)
+    def find_neighbours(self, index: int) -> list[int]:
+        """The keyframes that a keyframe is matched with; none where too little is known."""
         config = self.config.stereo
-        others = [other for other in self.views if other != index]
-        if len(known) >= _LEAST_POINTS:
-            self.neighbours[index] = choose_neighbours(
-                self.points[index],
-                self.camera,
-                self.camera_to_world,
-                index,
-                others,
-                config.neighbours,
-                config.angle,
-            )
-        if not self.neighbours.get(index):
+        if len(self.structure(index)[1]) < _LEAST_POINTS:
+            return []
+        others = [other for other in self.keyframes if other != index]
+        return choose_neighbours(
+            self.points[index],
+            self.camera,
+            self.camera_to_world,
+            index,
+            others,
+            config.neighbours,
+            config.angle,
+        )
+
+    def match(self, index: int) -> None:
+        """Find a keyframe's depth by stereo, unless nothing is known about where to look."""
+        if not self.neighbours(index):
             return
+        pixels, known = self.structure(index)
         correction, prior = self.aligned_prior(index, pixels, known)
         belief = None
         if prior is not None and correction is not None:
@@ -159,32 +192,32 @@ class _Refinement:
             belief = PriorDepth(inverse, correction.residual)
         near, far = np.quantile(known, [0.02, 0.98])
         self.measured[index] = plane_sweep(
-            self.views[index],
-            [self.views[other] for other in self.neighbours[index]],
+            self.view(index),
+            [self.view(other) for other in self.neighbours(index)],
             (float(near) / 1.3, float(far) * 1.5),
-            config,
+            self.config.stereo,
             belief,
         )
 
     def check(self, index: int) -> tuple[Tensor, Tensor]:
         """A keyframe's depth averaged with that of its neighbours, and how many of them agree."""
-        others = [other for other in self.neighbours[index] if other in self.measured]
+        others = [other for other in self.neighbours(index) if other in self.measured]
         return cross_check(
-            self.views[index],
+            self.view(index),
             self.measured[index],
-            [(self.views[other], self.measured[other]) for other in others],
+            [(self.view(other), self.measured[other]) for other in others],
             self.config.tolerance,
         )
 
-    def carry(self, index: int, checked: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def carry(self, index: int, matched: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Depth of the nearest keyframes as a frame between them sees it; 0 where they do not."""
         view = self.view(index)
         inverse_depth, agreeing = torch.zeros_like(view.grey), torch.zeros_like(view.grey)
-        nearest = sorted(checked, key=lambda key: abs(key - index))[: self.config.sources]
+        nearest = sorted(matched, key=lambda key: abs(key - index))[: self.config.sources]
         for key in nearest:
-            depth, confirmed = checked[key]
+            depth, confirmed = self.checked(key)
             sure = torch.where(confirmed + 1 >= CONFIDENT, depth, 0.0)
-            seen = project_depth(self.views[key], sure, view)
+            seen = project_depth(self.view(key), sure, view)
             agreeing = torch.where(seen > inverse_depth, CONFIDENT - 1, agreeing)
             inverse_depth = torch.maximum(inverse_depth, seen)
         return inverse_depth, agreeing
@@ -200,8 +233,7 @@ class _Refinement:
         correction, prior = self.aligned_prior(index, pixels, known)
         weight = torch.where(sure, 1.0, _DOUBT) * (measured > 0)
         if bool((weight > 0).any()):
-            guide = self.views[index].grey if index in self.views else self.view(index).grey
-            filled = merge_depth(measured, weight, guide, prior)
+            filled = merge_depth(measured, weight, self.view(index).grey, prior)
             depth = torch.where(sure, measured, filled)
         else:
             depth = torch.zeros_like(measured) if prior is None else prior

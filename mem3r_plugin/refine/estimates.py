@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.depth import DepthConfig
 from mem3r_plugin.refine.posed import PosedFrames
 from mem3r_plugin.refine.scan_depth import refine_scan_depth
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 
+DEPTH = "depth"
+"""Folder in the workspace with the depth of the keyframes."""
+
 Estimates = Iterator[tuple[FrameEstimate, float | None]]
 """Every frame, and the median relative error of its network depth after alignment, if known."""
 
 
-def refined_estimates(scan: Scan, posed: PosedFrames, config: DepthConfig) -> Estimates:
+def refined_estimates(
+    scan: Scan,
+    posed: PosedFrames,
+    config: DepthConfig,
+    workspace: Path,
+    progress: ProgressCallback = no_progress,
+    start: int = 0,
+) -> Estimates:
     """Every frame at its refined pose with refined depth.
 
     Args:
         scan: Gives pictures and the network's depth.
         posed: Poses, camera and points, at least one of these.
         config: How depth is refined.
+        workspace: Folder that keeps what is found, from which an interrupted refinement goes on.
+        progress: Is told how far it is.
+        start: The first frame wanted.
+
+    Raises:
+        ScanError: a picture or depth map of the scan, or a file in the workspace, cannot be read.
+        OSError: the workspace cannot be written.
     """
     camera = scan.transform.intrinsics(posed.camera)
-    keyframes = np.unique(posed.frames).tolist()
+    keyframes = [i for i in np.unique(posed.frames).tolist() if posed.support[i] == "mapped"]
     points = _points_near(posed, keyframes)
     poses = posed.camera_to_world
-    for result in refine_scan_depth(scan, posed.camera, poses, points, keyframes, config):
+    for result in refine_scan_depth(
+        scan, posed.camera, poses, points, keyframes, workspace / DEPTH, config, progress, start
+    ):
         estimate = FrameEstimate(
             frame=_frame(scan, result.index),
             camera_to_world=poses[result.index],

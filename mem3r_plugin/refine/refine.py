@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,9 @@ class _Refinement:
 
     def write(self, result: Result) -> Scan:
         """Make a result what the output holds."""
-        self._progress(f"writing {self._output}", 0, 0)
-        return self._writer.write(result, len(self._scan), lambda: self._estimates(result))
+        return self._writer.write(
+            result, len(self._scan), lambda start: self._estimates(result, start)
+        )
 
     def report(self, poses: PoseReport) -> RefineReport:
         """What came of it."""
@@ -202,12 +204,15 @@ class _Refinement:
             depth_residuals={frame.name: value for frame, value in named if value is not None},
         )
 
-    def _estimates(self, result: Result) -> Estimates:
+    def _estimates(self, result: Result, start: int) -> Estimates:
+        scan, posed = self._scan, self._posed
         if result == "refined":
-            return refined_estimates(self._scan, self._posed, self._config)
-        if result == "aligned":
-            return aligned_estimates(self._scan, self._posed)
-        return own_estimates(self._scan)
+            return refined_estimates(
+                scan, posed, self._config, self._workspace, self._progress, start
+            )
+        self._progress("writing the network's depth", 0, 0)
+        own = aligned_estimates(scan, posed) if result == "aligned" else own_estimates(scan)
+        return islice(own, start, None)
 
 
 def _check(scan: Scan, config: RefineConfig) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import ImageTransform, Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.depth import DepthConfig, RefinedDepth, refine_depth
 from mem3r_plugin.scan import Scan
 
@@ -24,7 +26,10 @@ def refine_scan_depth(
     camera_to_world: FloatArray,
     points: Sequence[FloatArray],
     keyframes: Sequence[int],
+    folder: Path,
     config: DepthConfig | None = None,
+    progress: ProgressCallback = no_progress,
+    start: int = 0,
 ) -> Iterator[RefinedDepth]:
     """Refine the depth of all frames of a scan at refined poses.
 
@@ -34,13 +39,17 @@ def refine_scan_depth(
         camera_to_world: Refined poses (N, 4, 4).
         points: World points (n, 3) that each frame sees, n may be 0.
         keyframes: Frames to match with each other, in rising order.
+        folder: Keeps the depth found by matching, from which an interrupted refinement goes on.
         config: Settings.
+        progress: Is told how far it is.
+        start: The first frame whose result is wanted.
 
     Yields:
-        One result a frame, in order, at the size of the scan's depth maps.
+        One result a frame from `start` on, in order, at the size of the scan's depth maps.
 
     Raises:
-        ScanError: a picture or depth map of the scan cannot be read.
+        ScanError: a picture or depth map of the scan, or a file in `folder`, cannot be read.
+        OSError: `folder` cannot be written.
     """
     width, height = scan.transform.target_size
     factor = 2 if max(width, height) > _LARGEST else 1
@@ -52,8 +61,11 @@ def refine_scan_depth(
         lambda index: resample_picture(scan.image(index), transform),
         points,
         keyframes,
+        folder,
         lambda index: shrink.sample(scan.depth(index)),
         config,
+        progress,
+        start,
     )
     for result in results:
         yield replace(

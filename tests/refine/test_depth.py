@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -115,7 +117,7 @@ def test_nothing_measured_is_an_error() -> None:
 
 
 @pytest.fixture(scope="module")
-def refined() -> list[RefinedDepth]:
+def refined(tmp_path_factory: pytest.TempPathFactory) -> list[RefinedDepth]:
     """Nine frames, every second a keyframe, with a prior at a wrong scale that changes by frame."""
     return list(
         refine_depth(
@@ -124,6 +126,7 @@ def refined() -> list[RefinedDepth]:
             stereo_room.picture,
             [stereo_room.structure(i) for i in range(9)],
             keyframes=range(0, 9, 2),
+            folder=tmp_path_factory.mktemp("depth"),
             prior=lambda i: (stereo_room.true_depth(i) * (3 + 0.2 * i)).astype(np.float32),
         )
     )
@@ -160,7 +163,7 @@ def test_the_corrections_say_how_well_the_prior_fits(refined) -> None:
         assert result.correction.residual < 0.02
 
 
-def test_a_frame_without_anything_known_has_no_depth() -> None:
+def test_a_frame_without_anything_known_has_no_depth(tmp_path: Path) -> None:
     results = list(
         refine_depth(
             np.stack([np.eye(4)]),
@@ -168,6 +171,7 @@ def test_a_frame_without_anything_known_has_no_depth() -> None:
             stereo_room.picture,
             [np.zeros((0, 3))],
             keyframes=[0],
+            folder=tmp_path,
         )
     )
     assert (results[0].depth == 0).all()

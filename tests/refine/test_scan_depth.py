@@ -19,7 +19,9 @@ def test_a_scans_depth_comes_out_at_one_scale(tmp_path: Path) -> None:
     poses = np.stack([room_pose(i) for i in range(5)])
     points = [room_points(scan.camera, pose)[::15, ::15].reshape(-1, 3) for pose in poses]
     points[4] = np.zeros((0, 3))  # the last frame is known through its neighbours only
-    results = list(refine_scan_depth(scan, scan.camera, poses, points, range(4)))
+    results = list(
+        refine_scan_depth(scan, scan.camera, poses, points, range(4), tmp_path / "depth")
+    )
     assert len(results) == 5
     for pose, result in zip(poses, results, strict=True):
         truth = room_depth(scan.network_camera, pose)
