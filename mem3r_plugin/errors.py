@@ -35,3 +35,7 @@ class ScanError(Mem3RError):
 
 class OutputError(Mem3RError):
     """Something could not be written, for example because the disk is full."""
+
+
+class ProjectError(Mem3RError):
+    """An exported project is damaged, or programs that read it disagree."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from mem3r_colmap import ColmapExportConfig, export_colmap
+from mem3r_nerfstudio import NerfstudioExportConfig, export_nerfstudio
 from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.exports import PointCloudConfig, export_ply, export_tum
 from mem3r_plugin.progress import ProgressBars
@@ -32,6 +33,26 @@ class ExportColmap:
         with ProgressBars() as progress:
             report = export_colmap(Scan.open(self.scan), self.output, self.config, progress)
         print(f"{self.output}: {report.images} images, {report.points} points")
+        for warning in report.warnings:
+            print(f"note: {warning}")
+
+
+@dataclass(frozen=True)
+class ExportNerfstudio:
+    """Write a nerfstudio project: pictures, transforms.json, seed points, depth, and a COLMAP model."""
+
+    scan: tyro.conf.Positional[Path]
+    """Folder of the scan; an unfinished one gives the frames it has."""
+    output: tyro.conf.Positional[Path]
+    """Folder of the project, made by this command."""
+    config: NerfstudioExportConfig = field(default_factory=NerfstudioExportConfig)
+    """How to write it."""
+
+    def __call__(self) -> None:
+        """Export and report."""
+        with ProgressBars() as progress:
+            report = export_nerfstudio(Scan.open(self.scan), self.output, self.config, progress)
+        print(f"{self.output}: {report.images} images, {report.points} seed points")
         for warning in report.warnings:
             print(f"note: {warning}")
 
@@ -76,12 +97,15 @@ class Export:
 
     format: (
         Annotated[ExportColmap, tyro.conf.subcommand("colmap")]
+        | Annotated[ExportNerfstudio, tyro.conf.subcommand("nerfstudio")]
         | Annotated[ExportTum, tyro.conf.subcommand("tum")]
         | Annotated[ExportPly, tyro.conf.subcommand("ply")]
     )
     """The format."""
 
 
-def parse(arguments: Sequence[str]) -> ExportColmap | ExportTum | ExportPly:
+def parse(
+    arguments: Sequence[str],
+) -> ExportColmap | ExportNerfstudio | ExportTum | ExportPly:
     """Read the format and its options."""
     return parse_options(Export, "export", arguments).format
