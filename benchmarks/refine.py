@@ -1,122 +1,247 @@
-"""A sequence refined, beside pycolmap's own mapper on the same frames.
+"""Real sequences refined, beside pycolmap's own mapper on the same frames.
 
-    python benchmarks/refine.py ../shared/data/phone_fox --work /tmp/fox
-    python benchmarks/refine.py ../shared/data/rgbd_7scenes_redkitchen --work /tmp/kitchen --stride 4
+    python benchmarks/refine.py --all --work /tmp/refine
+    python benchmarks/refine.py phone_fox rgbd_7scenes_redkitchen:4 --work /tmp/refine
 
-Prints a Markdown table. Times are the processor's, all threads together, so that other work on the
-machine counts little. The scan is made if it does not lie in the work folder yet.
+`NAME:4` takes every fourth picture. Each sequence goes through `mem3r run` (once; the scan stays in the
+work folder), `mem3r refine`, `mem3r export colmap`, and through pycolmap's usual pipeline: SIFT, sequential
+matching, incremental mapping, one shared camera, default options. Every part has a process of its own with
+all cores, one after the other; times are given as seconds of the processor and of the clock. ATE is evo's
+in the unit of the truth. A row is printed and kept in the JSON file as soon as it is known.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import shutil
 import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycolmap
+import tyro
 
+from mem3r_colmap import ColmapExportConfig, export_colmap
 from mem3r_plugin.evaluation import PosedSequence, Protocol, evaluate, evo_trajectory_errors
 from mem3r_plugin.evaluation.layouts import load_sequence
+from mem3r_plugin.files import atomic_path
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, pose_matrix
-from mem3r_plugin.refine.refine import RefineConfig, refine
-from mem3r_plugin.refine.score import score_scan
+from mem3r_plugin.refine.refine import RefineConfig, RefineReport, refine
+from mem3r_plugin.refine.score import COMPARING
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.run import RunConfig, run
 
-Row = dict[str, str]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+CASES = (
+    "photo_strecha_fountain_p11",
+    "photo_strecha_castle_p30",
+    "phone_fox",
+    "driving_kitti06_stereo51",
+    "rgbd_7scenes_redkitchen:4",
+    "rgb_courthouse",
+    "rgbd_7scenes_redkitchen",
+    "driving_kitti00_lowres",
+)
+"""What `--all` measures, short ones first."""
+
+Record = dict[str, Any]
 
 
-def main() -> None:
-    """Measure one sequence and print its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sequence", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="folder for scans and models")
-    parser.add_argument("--stride", type=int, default=1, help="take every so manieth picture")
-    options = parser.parse_args()
-    sequence = load_sequence(options.sequence)
-    scan = _scan(sequence, options.work / "scan", options.stride)
-    rows = {"mem3r run": _row(scan, sequence)}
-    stages: list[tuple[float, str]] = []
-    start = time.process_time()
-    refined = refine(
-        RefineConfig(scan.path, options.work / "refined", overwrite=True),
-        tell=lambda stage: stages.append((time.process_time() - start, stage)),
-    )
-    seconds = time.process_time() - start
-    posed = next(passed for passed, stage in stages if stage.startswith("writing"))
-    times = {"poses, CPU s": f"{posed:.0f}", "in all, CPU s": f"{seconds:.0f}"}
-    rows["mem3r refine"] = _row(refined, sequence) | times
-    rows["pycolmap"] = _pycolmap(scan, sequence, options.work / "pycolmap")
-    _print(f"{sequence.name}, {len(scan)} frames", rows)
+@dataclass(frozen=True)
+class RefineBenchmark:
+    """What to measure."""
+
+    cases: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of sequences, with `:N` behind them to take every N-th picture."""
+    all: bool = False
+    """Measure all sequences."""
+    work: Path = Path("refine_benchmark")
+    """Folder for scans and models."""
+    data: Path = SHARED
+    """Folder of the sequences."""
+    output: Path = Path(__file__).parent / "results" / "refine.json"
+    """JSON file of the results; those of other sequences in it stay."""
+    again: tuple[str, ...] = ("refine", "pycolmap")
+    """Parts to measure: refine, pycolmap. Results of the others stay."""
 
 
-def _scan(sequence: PosedSequence, output: Path, stride: int) -> Scan:
-    if (output / "scan.json").exists():
-        return Scan.open(output)
-    pictures = str(sequence.images[0].parent)
-    return run(RunConfig(source=pictures, output=output, stride=stride), silent=True)
+def main(options: RefineBenchmark) -> None:
+    """Measure case by case."""
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
+    print_header()
+    for case in CASES if options.all else options.cases:
+        result = results.setdefault(case, {})
+        for part in options.again:
+            result[part] = isolated(PARTS[part], case, options.data, options.work)
+            with atomic_path(options.output) as temporary:
+                temporary.write_text(json.dumps(results, indent=2) + "\n")
+        print_row(case, result)
 
 
-def _row(scan: Scan, sequence: PosedSequence) -> Row:
-    """What is measured of a scan with and without the truth."""
-    protocol = Protocol(("trajectory", "depth"))
-    (errors,) = evaluate(scan, sequence, protocol)["results"]
-    row = {
-        "posed": f"{len(scan)} of {len(scan)}",
-        "ATE": f"{errors['trajectory']['ate_rmse']:.4g}",
-        "focal error": _focal_error(scan.camera.fx, sequence),
-        "depth disagreement": _percent(score_scan(scan).depth_disagreement),
+def isolated(measure: Callable[[str, Path, Path], Record], *arguments: Any) -> Record:
+    """A record measured in a process of its own; what went wrong, where it dies."""
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(measure, *arguments).result()
+    except BrokenProcessPool:
+        return {"failed": "the process died"}
+    except Exception as error:
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+# -- mem3r ---------------------------------------------------------------------------------------
+
+
+def measure_refine(case: str, data: Path, work: Path) -> Record:
+    """The scan before and after refinement, and its export."""
+    sequence, scan = open_case(case, data, work)
+    folder = work / case.replace(":", "_")
+    times = StageTimes()
+    refined = refine(RefineConfig(scan.path, folder / "refined", overwrite=True), times)
+    times("done", 0, 0)
+    report = RefineReport.load(refined.path)
+    exported = export_colmap(refined, folder / "colmap", ColmapExportConfig(overwrite=True))
+    poses = asdict(report.poses)
+    return {
+        "frames": len(scan),
+        "result": report.result,
+        "poses": poses | {"cpu_seconds": times.poses[0], "seconds": times.poses[1]},
+        "depth_cpu_seconds_per_keyframe": times.depth[0] / max(report.poses.mapped, 1),
+        "depth_seconds_per_keyframe": times.depth[1] / max(report.poses.mapped, 1),
+        "cpu_seconds": times.all[0],
+        "seconds": times.all[1],
+        "focal_error": focal_error(refined.camera.fx, sequence),
+        "disagreement_before": report.score_before.depth_disagreement,
+        "disagreement": report.score.depth_disagreement,
+        "warnings": [*report.poses.warnings, *report.score.warnings],
+        "export": asdict(exported) | {"warnings": list(exported.warnings)},
+        "errors_before": errors(scan, sequence),
+        "errors": errors(refined, sequence),
     }
-    depth: dict[str, Any] | None = errors["depth"]
-    if depth:
-        row["AbsRel"] = f"{depth['scaled']['abs_rel']:.3f}"
-        row["median, 70 % most confident"] = _percent(depth["confident"]["median_rel"])
-    return row
 
 
-def _pycolmap(scan: Scan, sequence: PosedSequence, folder: Path) -> Row:
-    """COLMAP's usual pipeline: SIFT, sequential matching, incremental mapping, one shared camera."""
+class StageTimes:
+    """Seconds of processor and clock between the stages that `refine` tells about."""
+
+    def __init__(self) -> None:
+        self._stage = "start"
+        self._since = self._now()
+        self._spent: list[tuple[str, FloatArray]] = []
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note when a stage begins."""
+        if stage == self._stage:
+            return
+        now = self._now()
+        self._spent.append((self._stage, now - self._since))
+        self._stage, self._since = stage, now
+
+    @property
+    def poses(self) -> tuple[float, float]:
+        """All that comes before depth is first looked at."""
+        return self._sum(slice(0, self._comparisons()[0]))
+
+    @property
+    def depth(self) -> tuple[float, float]:
+        """From there until the result is scored."""
+        bounds = self._comparisons()
+        return self._sum(slice(bounds[0] + 1, bounds[1]))
+
+    @property
+    def all(self) -> tuple[float, float]:
+        """Everything."""
+        return self._sum(slice(None))
+
+    def _comparisons(self) -> list[int]:
+        ranks = [rank for rank, (stage, _) in enumerate(self._spent) if stage == COMPARING]
+        return [*ranks, len(self._spent), len(self._spent)]
+
+    def _sum(self, part: slice) -> tuple[float, float]:
+        cpu, wall = sum((spent for _, spent in self._spent[part]), np.zeros(2)).tolist()
+        return cpu, wall
+
+    @staticmethod
+    def _now() -> FloatArray:
+        return np.array([time.process_time(), time.perf_counter()])
+
+
+def open_case(case: str, data: Path, work: Path) -> tuple[PosedSequence, Scan]:
+    """The truth, and the scan of `mem3r run` with the bundled weights."""
+    name, _, stride = case.partition(":")
+    sequence = load_sequence(data / name)
+    output = work / case.replace(":", "_") / "scan"
+    if (output / "scan.json").exists() and Scan.open(output).complete:
+        return sequence, Scan.open(output)
+    pictures = str(sequence.images[0].parent)
+    options = RunConfig(source=pictures, output=output, stride=int(stride or 1), overwrite=True)
+    return sequence, run(options, silent=True)
+
+
+def errors(scan: Scan, sequence: PosedSequence) -> Record:
+    """Trajectory and depth against the truth."""
+    (result,) = evaluate(scan, sequence, Protocol(("trajectory", "depth")))["results"]
+    measured: Record = result
+    return measured
+
+
+# -- pycolmap ------------------------------------------------------------------------------------
+
+
+def measure_pycolmap(case: str, data: Path, work: Path) -> Record:
+    """COLMAP's usual pipeline on the pictures of the scan."""
+    import pycolmap
+
+    sequence, scan = open_case(case, data, work)
+    folder = work / case.replace(":", "_") / "pycolmap"
     shutil.rmtree(folder, ignore_errors=True)
     pictures, database = folder / "pictures", folder / "database.db"
     pictures.mkdir(parents=True)
-    files = {f"{index:06d}.jpg": _file(scan, index) for index in range(len(scan))}
+    files = {f"{index:06d}.jpg": picture_file(scan, index) for index in range(len(scan))}
     for name, file in files.items():
         (pictures / name).symlink_to(file)
+    pycolmap.logging.minloglevel = 2
     pycolmap.set_random_seed(0)
-    start = time.process_time()
+    times = StageTimes()
     pycolmap.extract_features(database, pictures, camera_mode=pycolmap.CameraMode.SINGLE)
     pycolmap.match_sequential(database)
     models = pycolmap.incremental_mapping(database, pictures, folder)
-    seconds = time.process_time() - start
-    row = {"poses, CPU s": f"{seconds:.0f}", "posed": f"0 of {len(scan)}"}
+    times("done", 0, 0)
+    cpu_seconds, seconds = times.all
+    record: Record = {"cpu_seconds": cpu_seconds, "seconds": seconds, "pieces": len(models)}
     if not models:
-        return row
+        return record | {"posed": 0}
     model = max(models.values(), key=lambda model: model.num_reg_images())
-    frames, poses = _registered(model)
+    frames, poses = registered(model)
     ranks = {image.resolve(): rank for rank, image in enumerate(sequence.images)}
     matches = np.array([ranks[files[f"{frame:06d}.jpg"]] for frame in frames])
-    posed = sequence.posed[matches]
-    errors = evo_trajectory_errors(poses[posed], sequence.camera_to_world[matches[posed]])
-    pieces = "" if len(models) == 1 else f", {len(models)} pieces"
-    return row | {
-        "posed": f"{len(frames)} of {len(scan)}{pieces}",
-        "ATE": f"{errors.ate_rmse:.4g}",
-        "focal error": _focal_error(next(iter(model.cameras.values())).focal_length_x, sequence),
+    known = sequence.posed[matches]
+    found = evo_trajectory_errors(poses[known], sequence.camera_to_world[matches[known]])
+    return record | {
+        "posed": len(frames),
+        "trajectory": asdict(found),
+        "focal_error": focal_error(next(iter(model.cameras.values())).focal_length_x, sequence),
+        "mean_reprojection_error": model.compute_mean_reprojection_error(),
+        "mean_track_length": model.compute_mean_track_length(),
     }
 
 
-def _file(scan: Scan, index: int) -> Path:
+def picture_file(scan: Scan, index: int) -> Path:
+    """The plain file of a picture."""
     file = scan.image_file(index)
     if file is None:
         raise SystemExit(f"{scan.path} was not made from plain picture files")
     return file.resolve()
 
 
-def _registered(model: pycolmap.Reconstruction) -> tuple[list[int], FloatArray]:
+def registered(model: Any) -> tuple[list[int], FloatArray]:
     """Frames of a model in order and their `camera_to_world` poses (n, 4, 4)."""
     images = sorted(
         (image for image in model.images.values() if image.has_pose), key=lambda image: image.name
@@ -126,21 +251,100 @@ def _registered(model: pycolmap.Reconstruction) -> tuple[list[int], FloatArray]:
     return [int(Path(image.name).stem) for image in images], poses
 
 
-def _focal_error(focal: float, sequence: PosedSequence) -> str:
-    return _percent(abs(focal / sequence.intrinsics.fx - 1))
+def focal_error(focal: float, sequence: PosedSequence) -> float:
+    """Relative error of a focal length."""
+    return abs(focal / sequence.intrinsics.fx - 1)
 
 
-def _percent(value: float | None) -> str:
+PARTS: dict[str, Callable[[str, Path, Path], Record]] = {
+    "refine": measure_refine,
+    "pycolmap": measure_pycolmap,
+}
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+COLUMNS = (
+    "sequence",
+    "ATE run / refined / pycolmap",
+    "refined ÷ pycolmap",
+    "pose time, CPU s (wall), refined / pycolmap",
+    "focal error refined / pycolmap",
+    "posed refined / pycolmap",
+    "mapped, tracked, carried; pieces",
+    "depth disagreement run → refined",
+    "AbsRel run → refined",
+    "median of confident (share)",
+    "depth, CPU s (wall) a keyframe",
+    "export: error, track length",
+)
+
+
+def print_header() -> None:
+    """The head of a Markdown table."""
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|---" * len(COLUMNS) + "|", flush=True)
+
+
+def print_row(case: str, result: Record) -> None:
+    """One case as a row of the table."""
+    ours, theirs = result.get("refine", {}), result.get("pycolmap", {})
+    ates = [get(ours, path, "trajectory", "ate_rmse") for path in ("errors_before", "errors")]
+    ates.append(get(theirs, "trajectory", "ate_rmse"))
+    ratio = ates[1] / ates[2] if ates[1] and ates[2] else None
+    poses, export = ours.get("poses") or {}, get(ours, "export", "measured") or {}
+    frames = ours.get("frames")
+    confident = get(ours, "errors", "depth", "confident", "median_rel")
+    supports = ", ".join(str(poses.get(name, "-")) for name in ("mapped", "tracked", "carried"))
+    pieces = theirs.get("pieces", 0)
+    cells = (
+        f"{case}, {frames}",
+        " / ".join(number(ate) for ate in ates),
+        number(ratio, ".2f"),
+        f"{seconds(poses)} / {seconds(theirs)}",
+        f"{percent(ours.get('focal_error'))} / {percent(theirs.get('focal_error'))}",
+        f"{frames} / {theirs.get('posed', '-')}" + (f" in {pieces} pieces" if pieces > 1 else ""),
+        f"{supports}; {poses.get('pieces', '-')}",
+        f"{percent(ours.get('disagreement_before'))} → {percent(ours.get('disagreement'))}",
+        " → ".join(
+            number(get(ours, path, "depth", "scaled", "abs_rel"), ".3f")
+            for path in ("errors_before", "errors")
+        ),
+        f"{percent(confident)} ({percent(get(ours, 'errors', 'depth', 'confident_share'))})",
+        f"{number(ours.get('depth_cpu_seconds_per_keyframe'), '.2f')} "
+        f"({number(ours.get('depth_seconds_per_keyframe'), '.2f')})",
+        f"{number(export.get('mean_reprojection_error'), '.2f')} px, "
+        f"{number(export.get('mean_track_length'), '.1f')}",
+    )
+    failures = [
+        f"{part} {record['failed']}" for part, record in result.items() if "failed" in record
+    ]
+    print("| " + " | ".join([*cells[:-1], "; ".join([cells[-1], *failures])]) + " |", flush=True)
+
+
+def get(record: Record, *path: str) -> Any:
+    """What lies at a path of keys; None where any is missing."""
+    found: Any = record
+    for key in path:
+        found = (found or {}).get(key)
+    return found
+
+
+def number(value: float | None, form: str = ".3g") -> str:
+    """A number, or a dash."""
+    return "-" if value is None else f"{value:{form}}"
+
+
+def percent(value: float | None) -> str:
+    """A share, or a dash."""
     return "-" if value is None else f"{100 * value:.2g} %"
 
 
-def _print(title: str, rows: dict[str, Row]) -> None:
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    print("|".join(["", title, *columns, ""]))
-    print("|---" * (len(columns) + 1) + "|")
-    for name, row in rows.items():
-        print("|".join(["", name, *(row.get(column, "") for column in columns), ""]))
+def seconds(record: Record) -> str:
+    """Seconds of the processor and, in brackets, of the clock."""
+    cpu, wall = record.get("cpu_seconds"), record.get("seconds")
+    return f"{number(cpu, '.1f')} ({number(wall, '.1f')})"
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(RefineBenchmark))

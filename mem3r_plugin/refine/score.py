@@ -15,6 +15,9 @@ from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
 
+COMPARING = "comparing depth between pictures"
+"""The stage that a `ProgressCallback` is told of."""
+
 _OTHERS = (-20, -5, -1, 1, 5, 20)
 """Frames, counted from a frame, that its depth is compared with."""
 _DEPTH_STRIDE = 6
@@ -94,7 +97,7 @@ def score_scan(
     disagreement = []
     for index in range(len(scan)):
         disagreement.append(depth_disagreement(scan, load_depth, index))
-        progress("comparing depth between pictures", index + 1, len(scan))
+        progress(COMPARING, index + 1, len(scan))
     if tracks is None or not len(tracks.rows):
         frames = tuple(
             FrameScore(frame.name, value, None, 0, None)

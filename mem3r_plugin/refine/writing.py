@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +55,7 @@ class ResultWriter:
         self,
         result: Result,
         count: int,
-        estimates: Callable[[], Estimates],
+        estimates: Callable[[int], Estimates],
         copy_images: bool = False,
     ) -> Scan:
         """Write the frames of a result that are missing.
@@ -64,7 +63,7 @@ class ResultWriter:
         Args:
             result: What the frames are.
             count: Their number.
-            estimates: Gives all of them, from the first.
+            estimates: Gives them, from a frame on.
             copy_images: They come with pictures of their own, which the scan keeps.
         """
         if self.result != result:
@@ -80,7 +79,7 @@ class ResultWriter:
         return [line.residual for line in self._read()]
 
     def _append(
-        self, done: list[_Line], estimates: Callable[[], Estimates], copy_images: bool
+        self, done: list[_Line], estimates: Callable[[int], Estimates], copy_images: bool
     ) -> None:
         clipped = done[-1].clipped if done else 0
         begun = read_header(self._output) if done else self._header
@@ -93,7 +92,7 @@ class ResultWriter:
         try:
             sink.open()
             with self._lines.open("ab", buffering=0) as lines:
-                for estimate, residual in islice(estimates(), len(done), None):
+                for estimate, residual in estimates(len(done)):
                     sink.write(estimate)
                     line = {"residual": residual, "clipped": sink.mark.clipped_depths}
                     lines.write((json.dumps(line) + "\n").encode())

@@ -75,7 +75,14 @@ def test_geometry_recovers_what_the_network_did_not_understand(fountain, tmp_pat
     assert np.array_equal(again.camera_to_world, posed.camera_to_world)
 
 
-STAGES = ["finding and matching", "adjusting", "writing", "comparing depth", "drawing"]
+STAGES = [
+    "finding and matching",
+    "adjusting",
+    "matching keyframes",
+    "refining depth",
+    "comparing depth",
+    "drawing",
+]
 
 
 def refine_and_die(config, stage):
