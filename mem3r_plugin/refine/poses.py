@@ -16,7 +16,7 @@ from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.refine.carry import carry_frames, track_frames
 from mem3r_plugin.refine.join import join_maps
-from mem3r_plugin.refine.keyframes import Grey, KeyframeConfig, KeyframeSelector, reduced
+from mem3r_plugin.refine.keyframes import Grey, KeyframeConfig, KeyframeSelector
 from mem3r_plugin.refine.mapping import SparseMap, map_keyframes
 from mem3r_plugin.refine.matching import (
     MatchingConfig,
@@ -133,7 +133,7 @@ def _keyframe_pictures(
     names = []
     for index in range(len(scan)):
         grey = _grey(scan, index)
-        if len(scan) < config.keyframes.all_below or selector.offer(reduced(grey)):
+        if len(scan) < config.keyframes.all_below or selector.offer_frame(scan, index, grey):
             names.append(f"{index:06d}.png")
             encoded = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
             write_atomically(folder / names[-1], encoded.tobytes())
