@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from mem3r_plugin.geometry.pose import (
     rotation_from_quaternion,
 )
 from mem3r_plugin.scan import Scan, ScanMark, ScanSink
-from mem3r_plugin.scan.format import HEADER, MetricScale, ScanHeader
+from mem3r_plugin.scan.format import FRAMES, HEADER, MetricScale, ScanHeader
 from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.images import read_image
@@ -94,9 +95,11 @@ def import_rgbd(config: ImportRgbdConfig, *, silent: bool = False) -> Scan:
             )
         if recorded.complete:
             return Scan.open(config.output)
+        frames = _whole_frames(config.output)
         # Depth without steps may have been clipped, which only a whole import counts.
-        if recorded.geometry is not None and sequence.depth_step is not None:
-            mark = ScanMark(len(Scan.open(config.output)), header.skipped, 0)
+        if frames and sequence.depth_step is not None:
+            mark = ScanMark(frames, header.skipped, 0)
+            header = replace(header, geometry=recorded.geometry)
     sink = ScanSink(
         config.output,
         header,
@@ -111,9 +114,11 @@ def import_rgbd(config: ImportRgbdConfig, *, silent: bool = False) -> Scan:
             progress.note(f"skipped {skipped['name']}: it {skipped['reason']}")
         estimates = prefetch(posed_estimates(sequence, config.stride, done))
         stack.enter_context(closing(estimates))
+        # An old scan is not touched before it is clear that there will be a new one.
+        first = list(islice(estimates, 1))
         sink.open()
         stack.push(lambda kind, *_: sink.close(complete=kind is None))
-        for estimate in estimates:
+        for estimate in chain(first, estimates):
             sink.write(estimate)
             progress.advance()
     return Scan.open(config.output)
@@ -152,6 +157,12 @@ def posed_estimates(
             transform=transform,
             focal=intrinsics.fx,
         )
+
+
+def _whole_frames(scan: Path) -> int:
+    """How many frames an unfinished scan has."""
+    file = scan / FRAMES
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def _usable_frames(sequence: PosedSequence, stride: int) -> NDArray[np.int64]:

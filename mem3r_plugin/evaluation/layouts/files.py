@@ -94,7 +94,7 @@ class _StoredDepth:
         return 1 / self.values_per_unit
 
     def __call__(self, file: Path) -> NDArray[np.float32]:
-        stored = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        stored = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.is_file() else None
         if stored is None or stored.ndim != 2:
             raise SourceError(f"{file} is missing or damaged")
         depth = stored.astype(np.float32) / np.float32(self.values_per_unit)

@@ -2,6 +2,7 @@
 
 import cv2  # noqa: F401 - before Open3D: their zlibs clash otherwise
 import numpy as np
+import open3d as o3d
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,8 +27,6 @@ from tests.room_scan import (
     room_points,
     room_pose,
 )
-
-o3d = pytest.importorskip("open3d")
 
 UNIT = 0.001
 NORMAL = np.array([0.5, 0.3, -1.0]) / np.linalg.norm([0.5, 0.3, -1.0])
