@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,10 +23,8 @@ from mem3r_gsplat.views import ScanViews, View, scene_scale
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.exports.files import write_file
 from mem3r_plugin.exports.scale import describe_scale
+from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
-
-Progress = Callable[[int, int, str], None]
-"""Is told steps done, steps in all, and how it stands."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,14 @@ class SplatReport:
 
 def splat(
     config: SplatConfig,
-    progress: Progress = lambda *_: None,
+    progress: ProgressCallback = no_progress,
     backend: tuple[Rasteriser, torch.device] | None = None,
 ) -> SplatReport:
     """Fit Gaussians to a scan; writes the PLY file, the film and the report.
 
     Args:
         config: What to do.
-        progress: Is told how it goes.
+        progress: Is told how far it is.
         backend: Rasteriser and device; by default gsplat's on the GPU.
 
     Raises:
@@ -102,9 +100,8 @@ def splat(
         views = ScanViews(scan, Path(cache))
         training, held_out = _split(len(views), config.hold_out)
         for view in islice(_endless(views, training), config.optimiser.steps):
-            loss = optimiser.step(view.to(device))
-            count = len(optimiser.gaussians)
-            progress(optimiser.steps, config.optimiser.steps, f"loss {loss:.3f}, {count} Gaussians")
+            optimiser.step(view.to(device))
+            progress("fitting Gaussians", optimiser.steps, config.optimiser.steps)
         scores = [_score(optimiser, views[index].to(device)) for index in held_out]
         report = SplatReport(
             gaussians=len(optimiser.gaussians),

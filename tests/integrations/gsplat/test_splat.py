@@ -115,7 +115,7 @@ def test_whole_job_with_torch_rasteriser_in_place_of_gsplat(room: Scan, tmp_path
         film_seconds=0.2,
     )
     heard: list[int] = []
-    report = splat(config, lambda done, *_: heard.append(done), backend=IN_TORCH)
+    report = splat(config, lambda _stage, done, _total: heard.append(done), backend=IN_TORCH)
     assert heard == list(range(1, 13))
     assert report.held_out == 2
     assert report.psnr_held_out is not None
