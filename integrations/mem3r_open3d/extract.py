@@ -1,0 +1,204 @@
+"""The surface of a volume that is larger than memory, tile by tile."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import open3d as o3d
+from numpy.typing import NDArray
+
+from mem3r_open3d.kernels import BLOCK_SIZE, pack_keys, unpack_keys
+from mem3r_open3d.store import Blocks, BlockStore
+from mem3r_open3d.volume import REGION_SIZE, new_grid
+
+_TILE_REGIONS = 4
+_TILE_BLOCKS = _TILE_REGIONS * REGION_SIZE
+_NEIGHBOURS = np.array(list(product((-1, 0, 1), repeat=3)))
+
+
+@dataclass(frozen=True)
+class SurfacePart:
+    """The part of a surface that lies in one tile of space."""
+
+    tile: int
+    """Packed key of the tile."""
+    positions: NDArray[np.float32]
+    """World coordinates of V vertices, shape (V, 3), in a fixed order."""
+    normals: NDArray[np.float32]
+    """Unit normals towards the cameras, shape (V, 3)."""
+    colors: NDArray[np.uint8]
+    """RGB, shape (V, 3)."""
+    faces: NDArray[np.int64]
+    """Vertex indices, counter-clockwise seen from outside, shape (F, 3)."""
+    shared: NDArray[np.bool_]
+    """Vertices that faces of other tiles use as well, shape (V,)."""
+
+
+def tiles(store: BlockStore) -> list[int]:
+    """Packed keys of the tiles that hold blocks, rising."""
+    regions = unpack_keys(np.array(store.regions, np.int64))
+    return np.unique(pack_keys(regions // _TILE_REGIONS)).tolist()
+
+
+def neighbour_tiles(tile: int) -> list[int]:
+    """The 26 tiles around a tile."""
+    around = unpack_keys(np.array([tile])) + _NEIGHBOURS
+    return [key for key in pack_keys(around).tolist() if key != tile]
+
+
+def surface_parts(
+    store: BlockStore, voxel_size: float, min_weight: float, cached_blocks: int
+) -> Iterator[SurfacePart]:
+    """The surface of every tile, in the order of `tiles`.
+
+    A tile is extracted with the layer of blocks around it, and keeps the triangles whose centre it
+    holds. Tiles meet in vertices of the same coordinates to the last bit, and each triangle of the
+    whole surface is in exactly one part.
+
+    Args:
+        store: The blocks.
+        voxel_size: Distance of two voxels.
+        min_weight: Voxels of less weight are taken as never seen.
+        cached_blocks: How many blocks to keep in memory for the next tiles.
+    """
+    cache = _RegionCache(store, cached_blocks)
+    for tile in tiles(store):
+        blocks = _with_margin(tile, cache)
+        mesh = _marching_cubes(blocks, voxel_size, min_weight)
+        if mesh is not None:
+            yield _own_part(tile, *mesh, voxel_size)
+        else:
+            yield _empty_part(tile)
+
+
+class _RegionCache:
+    """Regions read from the store, the last used ones kept."""
+
+    def __init__(self, store: BlockStore, blocks: int) -> None:
+        self._store = store
+        self._room = blocks
+        self._regions: OrderedDict[int, Blocks] = OrderedDict()
+
+    def __getitem__(self, region: int) -> Blocks:
+        if region not in self._regions:
+            self._regions[region] = self._store.load(region)
+            self._room -= len(self._regions[region])
+        self._regions.move_to_end(region)
+        while self._room < 0 and len(self._regions) > 1:
+            self._room += len(self._regions.popitem(last=False)[1])
+        return self._regions[region]
+
+
+def _with_margin(tile: int, cache: _RegionCache) -> Blocks:
+    """The blocks of a tile and of the layer of blocks around it."""
+    low = unpack_keys(np.array([tile]))[0] * _TILE_BLOCKS - 1
+    high = low + _TILE_BLOCKS + 2
+    ranges = [
+        range(a // REGION_SIZE, (b - 1) // REGION_SIZE + 1) for a, b in zip(low, high, strict=True)
+    ]
+    regions = pack_keys(np.array(list(product(*ranges))))
+    parts = []
+    for region in regions.tolist():
+        blocks = cache[region]
+        coordinates = unpack_keys(blocks.keys)
+        inside = ((coordinates >= low) & (coordinates < high)).all(axis=1)
+        parts.append(
+            Blocks(
+                blocks.keys[inside],
+                blocks.tsdf[inside],
+                blocks.weight[inside],
+                blocks.color[inside],
+            )
+        )
+    return Blocks.concatenate(parts)
+
+
+def _marching_cubes(
+    blocks: Blocks, voxel_size: float, min_weight: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]] | None:
+    """Vertices (V, 3), their colours (V, 3) from 0 to 1, and faces (F, 3) by Open3D."""
+    grid = new_grid(voxel_size, len(blocks) + 1)
+    table = grid.hashmap()
+    slots = table.activate(o3d.core.Tensor(unpack_keys(blocks.keys)))[0].numpy()
+    for i, values in enumerate((blocks.tsdf, blocks.weight, blocks.color)):
+        attribute = table.value_tensor(i).numpy()
+        attribute[slots] = values.reshape(-1, *attribute.shape[1:])
+    # Open3D takes weights above the threshold only; a voxel of just this weight shall count.
+    mesh = grid.extract_triangle_mesh(
+        weight_threshold=float(np.nextafter(np.float32(min_weight), -1))
+    )
+    if "positions" not in mesh.vertex or "indices" not in mesh.triangle:
+        return None
+    faces = mesh.triangle.indices.numpy().astype(np.int64)
+    return mesh.vertex.positions.numpy(), mesh.vertex.colors.numpy(), faces
+
+
+def _own_part(
+    tile: int,
+    positions: NDArray[np.float32],
+    colors: NDArray[np.float32],
+    faces: NDArray[np.int64],
+    voxel_size: float,
+) -> SurfacePart:
+    """What belongs to the tile, in an order that does not depend on threads."""
+    corners = positions[faces].astype(np.float64)
+    length = _TILE_BLOCKS * BLOCK_SIZE * voxel_size
+    tile_of_face = np.floor(corners.mean(axis=1) / length).astype(np.int64)
+    own = (tile_of_face == unpack_keys(np.array([tile]))[0]).all(axis=1)
+    if not own.any():
+        return _empty_part(tile)
+    normals = _vertex_normals(corners, faces, len(positions))
+    used, shared = np.zeros((2, len(positions)), bool)
+    used[faces[own]] = True
+    shared[faces[~own]] = True
+    kept = np.flatnonzero(used)
+    kept = kept[np.lexsort(positions[kept].T)]
+    place = np.full(len(positions), -1)
+    place[kept] = np.arange(len(kept))
+    return SurfacePart(
+        tile,
+        positions[kept],
+        normals[kept],
+        np.rint(255 * colors[kept].clip(0, 1)).astype(np.uint8),
+        _sorted_faces(place[faces[own]]),
+        shared[kept],
+    )
+
+
+def _empty_part(tile: int) -> SurfacePart:
+    nothing = np.empty((0, 3), np.float32)
+    return SurfacePart(
+        tile,
+        nothing,
+        nothing,
+        nothing.astype(np.uint8),
+        nothing.astype(np.int64),
+        np.empty(0, bool),
+    )
+
+
+def _vertex_normals(
+    corners: NDArray[np.float64], faces: NDArray[np.int64], vertices: int
+) -> NDArray[np.float32]:
+    """Mean of the normals of the faces around each vertex, weighted by area."""
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.stack(
+        [
+            np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), vertices)
+            for axis in range(3)
+        ],
+        axis=-1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return (total / np.where(length > 0, length, 1)).astype(np.float32)
+
+
+def _sorted_faces(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Faces with their lowest vertex first, in rising order; which way round they go is kept."""
+    first = faces.argmin(axis=1)
+    turned = np.take_along_axis(faces, (first[:, None] + np.arange(3)) % 3, axis=1)
+    return turned[np.lexsort(turned.T[::-1])]

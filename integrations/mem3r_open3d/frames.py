@@ -1,0 +1,101 @@
+"""What is fused: one depth map with its weights, colours and camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem3r_open3d.config import FusionConfig
+from mem3r_open3d.kernels import surface_cosine
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.estimate import FrameEstimate
+
+WEIGHT_STEP = 1 / 256
+"""Weights are multiples of this, so that a sum of them is exact and taking one out leaves no rest."""
+
+
+@dataclass(frozen=True)
+class DepthFrame:
+    """A posed depth map that is ready for fusion."""
+
+    depth: NDArray[np.float32]
+    """z-depth, shape (h, w); 0 where there is none or it is not to be used."""
+    weight: NDArray[np.float32]
+    """Weight of each depth in (0, 1], shape (h, w), multiples of `WEIGHT_STEP`."""
+    image: NDArray[np.uint8]
+    """RGB, shape (H, W, 3); may be of another size than depth."""
+    intrinsics: Intrinsics
+    """The camera of the depth map."""
+    to_image: NDArray[np.float64]
+    """The 2x3 affine map from pixels of the depth map to those of the image."""
+    camera_to_world: NDArray[np.float64]
+    """Pose, shape (4, 4)."""
+
+    @property
+    def camera(self) -> NDArray[np.float64]:
+        """fx, fy, cx, cy of the depth map."""
+        camera = self.intrinsics
+        return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+
+
+def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
+    """Frame `index` of a scan, without the depth that `config` rules out.
+
+    Raises:
+        ScanError: depth, confidence or picture of the frame cannot be read.
+    """
+    return _frame(
+        scan.depth(index),
+        scan.confidence(index),
+        scan.image(index),
+        scan.frame_network_camera(index),
+        np.array(scan.transform.inverse.matrix),
+        scan.frames[index].camera_to_world,
+        config,
+    )
+
+
+def estimate_frame(estimate: FrameEstimate, config: FusionConfig) -> DepthFrame:
+    """An estimate of the front end, without the depth that `config` rules out."""
+    return _frame(
+        estimate.depth,
+        estimate.confidence,
+        estimate.frame.image,
+        estimate.intrinsics,
+        np.array(estimate.transform.inverse.matrix),
+        estimate.camera_to_world,
+        config,
+    )
+
+
+def _frame(
+    depth: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    image: NDArray[np.uint8],
+    intrinsics: Intrinsics,
+    to_image: NDArray[np.float64],
+    camera_to_world: NDArray[np.float64],
+    config: FusionConfig,
+) -> DepthFrame:
+    share = 1 - 1 / confidence
+    weight = np.maximum(np.rint(share / WEIGHT_STEP), 1).astype(np.float32) * np.float32(
+        WEIGHT_STEP
+    )
+    usable = np.isfinite(depth) & (depth > 0) & (share >= config.confidence)
+    if config.max_depth is not None:
+        usable &= depth <= config.max_depth
+    frame = DepthFrame(
+        np.where(usable, depth, np.float32(0)),
+        weight,
+        np.ascontiguousarray(image),
+        intrinsics,
+        to_image,
+        camera_to_world,
+    )
+    if config.max_angle < 90:
+        cosine = surface_cosine(frame.depth, frame.camera)
+        frame.depth[cosine < np.cos(np.radians(config.max_angle))] = 0
+    return frame
