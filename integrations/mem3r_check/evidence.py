@@ -6,7 +6,7 @@ to where tracks saw them, lie as deep as depth maps say and have the colours of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mem3r_check.mistakes import describe, explain
+from mem3r_check.mistakes import POSE_MISTAKES, describe, explain
 from mem3r_check.reading import Reading, Sightings, View, residuals
 from mem3r_nerfstudio.axes import APPLIED_TRANSFORM
 from mem3r_plugin.geometry.alignment import umeyama
@@ -33,8 +33,9 @@ DEPTH_TOLERANCE = 0.1
 """Relative error of depth; also of its scale."""
 MIN_DEPTH_SHARE = 0.3
 """Share of the points that have to be as deep as the depth maps say."""
-COLOUR_LEVELS, COLOUR_FACTOR = 6.0, 2.0
-"""By so much another picture must fit a pose better than its own before names count as shuffled."""
+SHUFFLED_FACTOR, COLOUR_MARGIN, DEPTH_MARGIN = 2.0, 6.0, 0.05
+"""A picture or depth map is another pose's where its error at its own is more than so many times that at
+the other, and a margin more: grey levels, or a share of the depth."""
 
 _PER_VIEW = 400
 """Points looked at in one picture."""
@@ -88,8 +89,8 @@ def check_sightings(reading: Reading, sightings: Sightings | None) -> Verdict:
         float(np.median(distance[sightings.of(name)])) for name in np.unique(sightings.names)
     )
     if median > MAX_ERROR or bias > MAX_BIAS or worst > MAX_ERROR_PER_PICTURE:
-        return Verdict(f"{max(median, bias):.3g} px", explain(reading.views, sightings))
-    return Verdict(f"{median:.2g} px")
+        return Verdict(f"{max(median, bias):.4g} px", explain(reading.views, sightings))
+    return Verdict(f"{median:.2f} px")
 
 
 def check_agreement(reading: Reading, reference: Reading) -> Verdict:
@@ -112,7 +113,7 @@ def check_agreement(reading: Reading, reference: Reading) -> Verdict:
         return Verdict(
             f"{worst:.3g} px", f"cameras differ from {reference.reader}'s by {worst:.3g} px"
         )
-    return Verdict(f"{worst:.1g} px")
+    return Verdict(f"{worst:.2f} px")
 
 
 def check_seeds(reading: Reading, sightings: Sightings | None) -> Verdict:
@@ -157,7 +158,15 @@ def check_depth(reading: Reading, sightings: Sightings | None) -> Verdict:
         return Verdict(value, _explain_depth(views, maps, reading.points, share))
     if abs(np.log(scale)) > np.log1p(DEPTH_TOLERANCE):
         return Verdict(value, f"depth is {scale:.4g} times what the points say: its unit is wrong")
-    return Verdict(value)
+    names = list(maps)
+    places = {name: _visible(name, views[name], reading.points, sightings) for name in names}
+    names = [name for name in names if len(places[name][0]) >= 20]
+    errors = [
+        [_depth_error(maps[name], views[other], reading.points, *places[other]) for other in names]
+        for name in names
+    ]
+    shuffled = _shuffled(names, np.array(errors), DEPTH_MARGIN)
+    return Verdict(value, shuffled and f"depth maps are shuffled: {shuffled}")
 
 
 def check_colours(reading: Reading, sightings: Sightings | None) -> Verdict:
@@ -172,19 +181,9 @@ def check_colours(reading: Reading, sightings: Sightings | None) -> Verdict:
     errors = np.array([_colour_errors(reading, name, names, places) for name in names])
     if not len(names):
         return NO_EVIDENCE
-    own = np.diag(errors)
-    best = errors.min(axis=1)
-    wrong = np.flatnonzero(own > COLOUR_FACTOR * best + COLOUR_LEVELS)
-    value = f"±{np.median(own):.2g}"
-    if len(wrong) >= 2:
-        first = wrong[0]
-        other = names[int(errors[first].argmin())]
-        return Verdict(
-            value,
-            f"pictures are shuffled: {len(wrong)} show what others should, "
-            f"{names[first]} that of {other}",
-        )
-    return Verdict(value)
+    value = f"±{np.median(np.diag(errors)):.1f}"
+    shuffled = _shuffled(names, errors, COLOUR_MARGIN)
+    return Verdict(value, shuffled and f"pictures are shuffled: {shuffled}")
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -193,6 +192,18 @@ def check_colours(reading: Reading, sightings: Sightings | None) -> Verdict:
 def _spread(names: list[str], limit: int) -> list[str]:
     chosen = np.linspace(0, len(names) - 1, min(len(names), limit)).round().astype(int)
     return [names[index] for index in np.unique(chosen)]
+
+
+def _shuffled(names: list[str], errors: FloatArray, margin: float) -> str | None:
+    """Who is taken for whom, from errors[i, j] of the file of `names[i]` at the pose of `names[j]`."""
+    if not names:
+        return None
+    wrong = np.flatnonzero(np.diag(errors) > SHUFFLED_FACTOR * errors.min(axis=1) + margin)
+    if len(wrong) < 2:
+        return None
+    first = wrong[0]
+    other = names[int(errors[first].argmin())]
+    return f"{len(wrong)} show what others should, {names[first]} that of {other}"
 
 
 def _visible(
@@ -231,13 +242,9 @@ def _depth_scale(
     """The scale that most points agree on, depth over z, and the share of the points that do."""
     ratios = [np.empty(0)]
     for name, depth in maps.items():
-        view = views[name]
-        rows, pixels = _visible(name, view, points, sightings)
-        size = np.array([view.camera.width, view.camera.height])
-        cells = np.floor(pixels / size * depth.shape[::-1]).astype(np.int64)
-        stored = depth[cells[:, 1], cells[:, 0]]
-        ratios.append((stored / view.z_depth(points[rows]))[stored > 0])
-    logs = np.log(np.concatenate(ratios))
+        rows, pixels = _visible(name, views[name], points, sightings)
+        ratios.append(_log_depth_ratios(depth, views[name], points, rows, pixels))
+    logs = np.concatenate(ratios)
     if not len(logs):
         return 1.0, 0.0
     width = np.log1p(DEPTH_TOLERANCE)
@@ -247,14 +254,46 @@ def _depth_scale(
     return float(np.exp(scale)), float((np.abs(logs - scale) <= width).mean())
 
 
+def _log_depth_ratios(
+    depth: NDArray[np.float64],
+    view: View,
+    points: FloatArray,
+    rows: NDArray[np.int64],
+    pixels: FloatArray,
+) -> FloatArray:
+    """Logarithms of stored over expected depth, where there is any."""
+    size = np.array([view.camera.width, view.camera.height])
+    columns, lines = np.floor(pixels / size * depth.shape[::-1]).astype(np.int64).T
+    stored = depth[lines, columns]
+    known = stored > 0
+    return np.log(stored[known] / view.z_depth(points[rows[known]]))
+
+
+def _depth_error(
+    depth: NDArray[np.float64],
+    view: View,
+    points: FloatArray,
+    rows: NDArray[np.int64],
+    pixels: FloatArray,
+) -> float:
+    """Median relative error of a depth map at the pose of a view; infinite without depth."""
+    logs = _log_depth_ratios(depth, view, points, rows, pixels)
+    return float(np.median(np.abs(logs))) if len(logs) else np.inf
+
+
 def _explain_depth(
     views: dict[str, View], maps: dict[str, NDArray[np.float64]], points: FloatArray, share: float
 ) -> str:
+    for text, repair in POSE_MISTAKES.items():
+        repaired = {name: replace(v, camera_to_world=repair(v)) for name, v in views.items()}
+        if _depth_scale(repaired, maps, points, None)[1] > max(2 * share, MIN_DEPTH_SHARE):
+            return text
     for text, transform in (
         ("nerfstudio's world in place of the scan's", invert_pose(APPLIED_TRANSFORM)),
         ("the scan's world in place of nerfstudio's", APPLIED_TRANSFORM),
     ):
-        if _depth_scale(views, maps, transform_points(transform, points), None)[1] > 2 * share:
+        moved = transform_points(transform, points)
+        if _depth_scale(views, maps, moved, None)[1] > max(2 * share, MIN_DEPTH_SHARE):
             return f"seed points are in other coordinates than cameras and depth: {text}"
     return (
         f"only {100 * share:.0f} % of the seed points are as deep as the depth maps say: points in other "

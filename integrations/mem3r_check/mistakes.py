@@ -22,7 +22,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 def explain(views: Views, sightings: Sightings) -> str:
     """The mistake in words; the errors alone where no single mistake explains them."""
     sightings = sightings.sample(20_000)
-    for text, repair in _POSE_MISTAKES.items():
+    for text, repair in POSE_MISTAKES.items():
         repaired = {name: replace(v, camera_to_world=repair(v)) for name, v in views.items()}
         if median_error(repaired, sightings) < _ENOUGH:
             return text
@@ -41,7 +41,7 @@ def median_error(views: Views, sightings: Sightings) -> float:
     return float(np.median(np.linalg.norm(residuals(views, sightings), axis=1)))
 
 
-_POSE_MISTAKES: dict[str, Callable[[View], FloatArray]] = {
+POSE_MISTAKES: dict[str, Callable[[View], FloatArray]] = {
     "camera axes are flipped: y and z point the other way (OpenGL's in place of OpenCV's, or back)": (
         lambda view: view.camera_to_world @ _FLIP
     ),
@@ -52,6 +52,7 @@ _POSE_MISTAKES: dict[str, Callable[[View], FloatArray]] = {
         lambda view: invert_pose(view.camera_to_world) @ _FLIP
     ),
 }
+"""What is wrong in words, and the pose that would then be right."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -56,7 +57,12 @@ class Check:
 
 
 def _table(report: CheckReport) -> Table:
-    table = Table(title=f"How programs read {report.project}")
+    table = Table(
+        title=f"How programs read {report.project}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for heading in ("reader", *CHECKS, ""):
         table.add_column(heading, no_wrap=True)
     for reader in report.readers:
