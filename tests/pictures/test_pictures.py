@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 from mem3r_plugin.errors import OutputError
-from mem3r_plugin.pictures import depth_contact_sheet, trajectory_plot
+from mem3r_plugin.pictures import (
+    depth_contact_sheet,
+    refined_depth_sheet,
+    refined_trajectory_plot,
+    trajectory_plot,
+)
 from mem3r_plugin.scan import Scan
 from tests.room_scan import make_room_scan, room_pose
 
@@ -79,6 +84,34 @@ def test_pixels_without_depth_are_grey(tmp_path: Path) -> None:
     scan = make_room_scan(tmp_path / "room", edit=empty)
     depth_contact_sheet(scan, tmp_path / "sheet.png")
     assert share(pixels(tmp_path / "sheet.png"), np.array([153, 153, 153])) > 0.4
+
+
+def test_both_paths_of_a_refinement_are_drawn(room: Scan, tmp_path: Path) -> None:
+    before = Scan.open(room.path)
+    shaken = [frame.camera_to_world.copy() for frame in room.frames]
+    for index, pose in enumerate(shaken):
+        pose[:3, 3] += [0, 0.1 * (index % 2), 0]
+    before.frames = tuple(
+        replace(frame, camera_to_world=pose)
+        for frame, pose in zip(room.frames, shaken, strict=True)
+    )
+    refined_trajectory_plot(before, room, tmp_path / "path.png")
+    picture = pixels(tmp_path / "path.png")
+    assert share(picture, BLUE) > 5e-4
+    assert share(picture, GREY) > 5e-4
+
+
+def test_depth_before_has_the_colours_of_depth_after_in_another_unit(tmp_path: Path) -> None:
+    def double(estimate):
+        return replace(estimate, depth=2 * estimate.depth)
+
+    after = make_room_scan(tmp_path / "after")
+    before = make_room_scan(tmp_path / "before", edit=double)
+    refined_depth_sheet(after, after, tmp_path / "same.png")
+    refined_depth_sheet(before, after, tmp_path / "double.png")
+    same, doubled = pixels(tmp_path / "same.png"), pixels(tmp_path / "double.png")
+    assert same.shape == doubled.shape
+    assert np.abs(same - doubled).mean() < 1
 
 
 def test_unwritable_place(room: Scan, tmp_path: Path) -> None:

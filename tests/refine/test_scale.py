@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pycolmap
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mem3r_colmap import export_colmap
 from mem3r_plugin.commands.main import main
@@ -14,9 +17,10 @@ from mem3r_plugin.errors import ConfigError, Mem3RError, SourceError
 from mem3r_plugin.exports import export_ply, export_tum
 from mem3r_plugin.exports.tum import read_tum
 from mem3r_plugin.refine.refine import RefineConfig, refine
-from mem3r_plugin.refine.scale import measure_scale, write_scale
+from mem3r_plugin.refine.scale import carry_scale, measure_scale, write_scale
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.scan.format import MetricScale
+from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
 
 METRES = 2.5
@@ -143,3 +147,56 @@ def test_a_bad_length_leaves_the_scan_alone(room: Scan, capsys: pytest.CaptureFi
     assert "mem3r: error: cannot read the scale" in capsys.readouterr().err
     assert (room.path / "scan.json").read_bytes() == before
     assert issubclass(ConfigError, Mem3RError)
+
+
+def rescaled(room: Scan, folder: Path, factor: float, noise: float = 0.0) -> Scan:
+    """The same scan in another unit, its depth off by a random factor from frame to frame."""
+    rng = np.random.default_rng(0)
+
+    def edit(estimate: FrameEstimate) -> FrameEstimate:
+        pose = estimate.camera_to_world.copy()
+        pose[:3, 3] *= factor
+        off = factor * np.exp(noise * rng.normal())
+        return replace(estimate, camera_to_world=pose, depth=(off * estimate.depth).astype("f4"))
+
+    return make_room_scan(folder, frames=len(room), edit=edit)
+
+
+@given(factor=st.floats(0.2, 5))
+@settings(max_examples=8)
+def test_a_known_scale_is_carried_over(
+    factor: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("carried")
+    room = make_room_scan(folder / "room")
+    scan = write_scale(room, MetricScale(METRES, 0.02, "a rope"))
+    carried = carry_scale(scan, rescaled(room, folder / "refined", factor))
+    assert carried is not None
+    assert carried.metres_per_unit == pytest.approx(METRES / factor, rel=5e-3)
+    assert carried.relative_uncertainty == pytest.approx(0.02, rel=0.1)
+    assert carried.source == "a rope"
+
+
+def test_what_the_units_do_not_tell_makes_the_scale_less_certain(
+    room: Scan, tmp_path: Path
+) -> None:
+    scan = write_scale(room, MetricScale(METRES, 0.02, "a rope"))
+    spoilt = rescaled(room, tmp_path / "spoilt", 2.0, noise=0.1)
+    still = np.eye(4)
+    spoilt.frames = tuple(replace(frame, camera_to_world=still) for frame in spoilt.frames)
+    carried = carry_scale(scan, spoilt)
+    assert carried is not None
+    assert carried.metres_per_unit == pytest.approx(METRES / 2, rel=0.2)
+    assert 0.04 < carried.relative_uncertainty < 0.3
+
+
+def test_an_unknown_scale_stays_unknown(room: Scan, tmp_path: Path) -> None:
+    assert carry_scale(room, rescaled(room, tmp_path / "refined", 2.0)) is None
+
+
+def test_refining_keeps_the_scale_unless_told_otherwise(room: Scan, tmp_path: Path) -> None:
+    write_scale(room, MetricScale(METRES, 0.02, "a rope"))
+    kept = refine(RefineConfig(room.path, tmp_path / "kept"))
+    assert kept.scale is not None and kept.scale.source == "a rope"
+    assert kept.scale.metres_per_unit == pytest.approx(METRES)
+    assert refine(RefineConfig(room.path, tmp_path / "not", scale="unknown")).scale is None

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mem3r_plugin.refine.aligned import aligned_estimates
+from mem3r_plugin.refine.posed import PosedFrames
+from mem3r_plugin.scan import Scan
+from tests.refine.test_score import room_tracks
+from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
+
+UNIT = 0.4
+"""Length of the scan's unit in the refined one."""
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Scan:
+    return make_room_scan(tmp_path)
+
+
+def posed_room(scan: Scan) -> PosedFrames:
+    """True poses and points in a smaller unit; only even frames see points."""
+    tracks = room_tracks(scan, points=200)
+    rng = np.random.default_rng(0)
+    world = room_points(scan.camera, room_pose(3)).reshape(-1, 3)
+    world = world[rng.choice(len(world), 200, replace=False)]
+    poses = np.stack([room_pose(index) for index in range(len(scan))])
+    poses[:, :3, 3] *= UNIT
+    even = tracks.frames % 2 == 0
+    sightings = tracks.frames[even], tracks.rows[even], tracks.pixels[even]
+    return PosedFrames(scan.camera, poses, ("mapped",) * len(scan), UNIT * world, *sightings)
+
+
+def test_depth_comes_to_the_unit_of_the_points_in_every_frame(room: Scan) -> None:
+    posed = posed_room(room)
+    results = list(aligned_estimates(room, posed))
+    assert len(results) == len(room)
+    for index, (estimate, residual) in enumerate(results):
+        true = UNIT * room_depth(room.network_camera, room_pose(index))
+        # Where a point lies within a pixel of the depth map is not known, hence the tolerance.
+        assert np.median(np.abs(estimate.depth / true - 1)) < 0.02
+        assert residual is not None and residual < 0.02
+        np.testing.assert_array_equal(estimate.camera_to_world, posed.camera_to_world[index])
+        np.testing.assert_array_equal(estimate.confidence, room.confidence(index))
