@@ -25,10 +25,10 @@ class MatchingConfig:
     """SIFT features of a picture at most."""
     sequential: int = 6
     """Keyframes matched with each one before it, beside those 8, 16, 32 … before it."""
-    overlapping: int = 6
-    """Other keyframes matched with each one because the predicted poses say that they overlap."""
+    overlapping: int = 4
+    """Other keyframes matched with each one because the network finds them alike and overlapping."""
     loops: int = 4
-    """Other keyframes matched with each one because they look alike; 0 looks for no loops."""
+    """Other keyframes matched with each one because their local features are alike."""
     exhaustive_below: int = 32
     """With fewer keyframes every pair is matched."""
     min_inliers: int = 15

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.refine.matching import MatchingConfig, Pairs
 from mem3r_plugin.refine.overlap import predicted_overlap
-from mem3r_plugin.refine.retrieval import picture_similarity
+from mem3r_plugin.refine.retrieval import network_similarity, picture_similarity
 from mem3r_plugin.scan import Scan
 
 
 def choose_pairs(
     scan: Scan, database: Path, names: list[str], config: MatchingConfig
 ) -> tuple[Pairs, Pairs]:
-    """Pairs that follow from the order of the keyframes, and those that somebody suggests.
+    """Pairs that follow from the order of the keyframes, and those that may show the same place.
+
+    The network suggests what looks alike to it, the sooner the more its poses and depth say that it
+    overlaps; SIFT features suggest what looks alike to them. Neither is believed: matching decides.
 
     Args:
         scan: Where the keyframes come from.
@@ -29,11 +32,12 @@ def choose_pairs(
         return all_pairs(len(names)), set()
     pairs = sequential_pairs(len(names), config.sequential)
     indices = [int(Path(name).stem) for name in names]
-    overlap = predicted_overlap(scan, indices)
-    suggested = best_pairs(overlap, config.overlapping, pairs)
-    if config.loops:
-        alike = picture_similarity(database, names)
-        suggested |= best_pairs(alike, config.loops, pairs | suggested)
+    local = picture_similarity(database, names)
+    network = network_similarity(scan, indices)
+    looks = local if network is None else network
+    same_place = (1 + predicted_overlap(scan, indices)) * looks
+    suggested = best_pairs(local, config.loops, pairs)
+    suggested |= best_pairs(same_place, config.overlapping, pairs | suggested)
     return pairs, suggested
 
 

@@ -9,9 +9,33 @@ import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
+from mem3r_plugin.scan import Scan
+
+_PASSAGE = 3  # keyframes before and after one
 _WORDS = 64
 _SAMPLE = 20_000
 _FEATURES = 1024
+
+
+def network_similarity(scan: Scan, indices: list[int]) -> NDArray[np.float64] | None:
+    """How alike places look to the network, shape (n, n), from -1 to 1.
+
+    Its image-level features are compared after what they all share is taken off. A place is known by the
+    passage through it rather than by one picture: similarities are averaged along the passage, walked
+    the same way or the other way round (after Milford and Wyeth, "SeqSLAM", ICRA 2012).
+
+    Args:
+        scan: Keeps the features.
+        indices: Frames in the order of time.
+
+    Returns:
+        None where the scan does not keep the feature of every frame.
+    """
+    features = [feature for i in indices if (feature := scan.feature(i)) is not None]
+    if len(features) < len(indices):
+        return None
+    vectors = _distinctive(np.stack(features).astype(np.float64))
+    return _along_passages(vectors @ vectors.T)
 
 
 def picture_similarity(database: Path, names: list[str]) -> NDArray[np.float64]:
@@ -26,10 +50,23 @@ def picture_similarity(database: Path, names: list[str]) -> NDArray[np.float64]:
     if len(everything) < _WORDS:
         return np.zeros((len(names), len(names)))
     words = _vocabulary(everything)
-    vectors = np.stack([_aggregate(rows, words) for rows in descriptors])
-    vectors -= vectors.mean(axis=0)  # what all pictures share tells none of them apart
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    vectors = _distinctive(np.stack([_aggregate(rows, words) for rows in descriptors]))
     return vectors @ vectors.T
+
+
+def _distinctive(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors (n, c) of what tells each vector from the mean of all."""
+    apart = vectors - vectors.mean(axis=0)
+    return apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-9)
+
+
+def _along_passages(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean similarity of the passages around every pair, the better of both directions."""
+    together = np.eye(2 * _PASSAGE + 1) / (2 * _PASSAGE + 1)
+    border = cv2.BORDER_REPLICATE
+    same_way = cv2.filter2D(similarity, -1, together, borderType=border)
+    back = cv2.filter2D(similarity, -1, together[::-1].copy(), borderType=border)
+    return np.asarray(np.maximum(same_way, back))
 
 
 def _descriptors(database: Path, names: list[str]) -> list[NDArray[np.float32]]:
