@@ -126,6 +126,15 @@ def scan_digest(scan: Scan) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def is_project_of(project: Path, scan: Scan) -> bool:
+    """Whether a folder holds a project that was exported from a scan as it is now."""
+    try:
+        report = json.loads((project / REPORT).read_text())
+        return bool(report["scan"] == scan_digest(scan))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _write_maps(
     scan: Scan,
     names: list[str],

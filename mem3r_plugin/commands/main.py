@@ -15,6 +15,8 @@ COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
     "import-rgbd": "make a scan of a posed RGB-D folder: TUM, 7-Scenes, Replica, ScanNet and others",
     "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
+    "process": "do it all: video in, project for nerfstudio and COLMAP out",
+    "fuse": "fuse the depth of a scan into a coloured mesh or points with normals (needs Open3D)",
     "export": "write a scan as a COLMAP or nerfstudio project, a trajectory or a point cloud",
     "check": "read an exported project as every program would, and compare what they see",
     "scale": "measure how long the unit of a scan is, and keep it for every export",
