@@ -129,7 +129,7 @@ def export_colmap(
             observations=model.compute_num_observations(),
             mean_track_length=model.compute_mean_track_length(),
             mean_reprojection_error=model.compute_mean_reprojection_error(),
-            measured=structure and _describe(scan, structure, measured),
+            measured=None if structure is None else _describe(scan, structure, measured),
             voxel_size=cloud.voxel_size,
             min_confidence=cloud.min_confidence,
             images_without_points=tuple(sorted(without_points)),

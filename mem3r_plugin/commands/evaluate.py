@@ -88,7 +88,9 @@ class Evaluate:
 
     def _score(self, scan: Scan, console: Console) -> None:
         structure = scan.structure()
-        tracks = structure and Tracks(structure.frames, structure.rows, structure.pixels)
+        tracks = None
+        if structure is not None:
+            tracks = Tracks(structure.frames, structure.rows, structure.pixels)
         with ProgressBars() as progress:
             score = score_scan(scan, tracks, progress)
         self._write({"scan": str(scan.path), "scale": describe_scale(scan), "score": asdict(score)})

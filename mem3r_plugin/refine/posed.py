@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.refine.undistort import Undistortion
 
 Support = Literal["mapped", "tracked", "carried"]
 """Why a frame is where it is: bundle adjustment, map points followed into it, or its neighbours."""
@@ -42,6 +44,8 @@ class PosedFrames:
     """The point of every sighting, shape (M,)."""
     pixels: FloatArray
     """Where it is seen, original pixels, shape (M, 2)."""
+    undistortion: Undistortion | None = None
+    """How pictures become those of `camera`, in whose pixels all of this is; None: they are."""
 
     def seen(self, index: int) -> tuple[FloatArray, FloatArray]:
         """Original pixels (m, 2) at which a frame sees points, and their z-depths (m,), all positive."""
@@ -61,13 +65,14 @@ class PosedFrames:
         poses[:, :3, 3] *= factor
         poses[0] = np.eye(4)
         points = factor * transform_points(to_first, self.points)
-        return PosedFrames(
-            self.camera, poses, self.support, points, self.frames, self.rows, self.pixels
-        )
+        return replace(self, camera_to_world=poses, points=points)
 
     def save(self, file: Path) -> None:
         """Write all of it to an `.npz` file, whole or not at all."""
         content = io.BytesIO()
+        bent = {}
+        if self.undistortion is not None:
+            bent["undistortion"] = np.array(json.dumps(self.undistortion.to_json()))
         np.savez(
             content,
             camera=np.array(list(asdict(self.camera).values()), np.float64),
@@ -77,6 +82,7 @@ class PosedFrames:
             frames=self.frames,
             rows=self.rows,
             pixels=self.pixels,
+            **bent,
         )
         write_atomically(file, content.getvalue())
 
@@ -90,11 +96,13 @@ class PosedFrames:
         try:
             with np.load(file) as stored:
                 fx, fy, cx, cy, width, height = stored["camera"].tolist()
+                bent = str(stored["undistortion"]) if "undistortion" in stored else None
                 return cls(
                     Intrinsics(fx, fy, cx, cy, int(width), int(height)),
                     stored["camera_to_world"],
                     tuple(_SUPPORTS[code] for code in stored["support"]),
                     *(stored[name] for name in ("points", "frames", "rows", "pixels")),
+                    undistortion=bent and Undistortion.from_json(json.loads(bent)),
                 )
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise ScanError(f"{file} is damaged ({error}); start again with --overwrite") from error

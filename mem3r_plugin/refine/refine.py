@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mem3r_plugin.refine.posed import PosedFrames
 from mem3r_plugin.refine.poses import PoseConfig, PoseReport, refine_poses
 from mem3r_plugin.refine.scale import carry_scale, measure_scale
 from mem3r_plugin.refine.score import ScanScore, Tracks, score_scan
+from mem3r_plugin.refine.straight import StraightScan
 from mem3r_plugin.refine.writing import Result, ResultWriter, complete
 from mem3r_plugin.scan import Scan, ScanSink, Structure
 from mem3r_plugin.scan.format import FRAMES, HEADER, MetricScale, ScanHeader
@@ -186,8 +187,9 @@ class _Refinement:
 
     def write(self, result: Result) -> Scan:
         """Make a result what the output holds."""
+        bent = result != "own" and self._posed.undistortion is not None
         return self._writer.write(
-            result, len(self._scan), lambda start: self._estimates(result, start)
+            result, len(self._scan), lambda start: self._estimates(result, start), copy_images=bent
         )
 
     def report(self, poses: PoseReport) -> RefineReport:
@@ -205,12 +207,21 @@ class _Refinement:
         )
 
     def _estimates(self, result: Result, start: int) -> Estimates:
-        scan, posed = self._scan, self._posed
+        """The frames of a result, each with the network's feature and, if undistorted, its picture."""
+        scan, bent = self._scan, self._posed.undistortion
+        if result != "own" and bent is not None:
+            scan = StraightScan(scan, bent)
+        for estimate, residual in self._bare_estimates(scan, result, start):
+            frame = estimate.frame
+            if isinstance(scan, StraightScan):
+                frame = replace(frame, image=scan.image(frame.index), path=None)
+            yield replace(estimate, frame=frame, feature=scan.feature(frame.index)), residual
+
+    def _bare_estimates(self, scan: Scan, result: Result, start: int) -> Estimates:
+        posed, progress = self._posed, self._progress
         if result == "refined":
-            return refined_estimates(
-                scan, posed, self._config, self._workspace, self._progress, start
-            )
-        self._progress("writing the network's depth", 0, 0)
+            return refined_estimates(scan, posed, self._config, self._workspace, progress, start)
+        progress("writing the network's depth", 0, 0)
         own = aligned_estimates(scan, posed) if result == "aligned" else own_estimates(scan)
         return islice(own, start, None)
 

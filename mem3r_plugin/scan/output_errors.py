@@ -22,7 +22,7 @@ def output_errors(folder: Path) -> Iterator[None]:
         if error.errno in _FULL:
             message = (
                 f"the disk is full, cannot write {place}; the frames already in {folder} are kept: "
-                "make room and continue with --resume"
+                "make room and go on (`mem3r run` with --resume, `mem3r refine` as before)"
             )
         else:
             message = f"cannot write {place}: {error.strerror or error}"

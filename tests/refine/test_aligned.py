@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mem3r_plugin.refine.aligned import aligned_estimates
-from mem3r_plugin.refine.posed import PosedFrames
+from mem3r_plugin.refine.posed import PosedFrames, Support
 from mem3r_plugin.scan import Scan
 from tests.refine.test_score import room_tracks
 from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
@@ -30,7 +30,8 @@ def posed_room(scan: Scan) -> PosedFrames:
     poses[:, :3, 3] *= UNIT
     even = tracks.frames % 2 == 0
     sightings = tracks.frames[even], tracks.rows[even], tracks.pixels[even]
-    return PosedFrames(scan.camera, poses, ("mapped",) * len(scan), UNIT * world, *sightings)
+    support: tuple[Support, ...] = ("mapped",) * len(scan)
+    return PosedFrames(scan.camera, poses, support, UNIT * world, *sightings)
 
 
 def test_depth_comes_to_the_unit_of_the_points_in_every_frame(room: Scan) -> None:
