@@ -43,6 +43,8 @@ _KEPT = 24
 class DepthConfig:
     """Settings of depth refinement."""
 
+    pixels: int = 50_000
+    """About how many pixels a depth map of the refined scan has; never more than the picture."""
     stereo: StereoConfig = field(default_factory=StereoConfig)
     """How keyframes are matched."""
     tolerance: float = 0.05

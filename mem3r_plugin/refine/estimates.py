@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.depth import DepthConfig
 from mem3r_plugin.refine.posed import PosedFrames
-from mem3r_plugin.refine.scan_depth import refine_scan_depth
+from mem3r_plugin.refine.scan_depth import depth_transform, refine_scan_depth
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 
@@ -30,7 +30,7 @@ def refined_estimates(
     progress: ProgressCallback = no_progress,
     start: int = 0,
 ) -> Estimates:
-    """Every frame at its refined pose with refined depth.
+    """Every frame at its refined pose with refined depth, on the grid of `depth_transform`.
 
     Args:
         scan: Gives pictures and the network's depth.
@@ -44,7 +44,8 @@ def refined_estimates(
         ScanError: a picture or depth map of the scan, or a file in the workspace, cannot be read.
         OSError: the workspace cannot be written.
     """
-    camera = scan.transform.intrinsics(posed.camera)
+    transform = depth_transform(scan, config.pixels)
+    camera = transform.intrinsics(posed.camera)
     keyframes = [i for i in np.unique(posed.frames).tolist() if posed.support[i] == "mapped"]
     points = _points_near(posed, keyframes)
     poses = posed.camera_to_world
@@ -57,7 +58,7 @@ def refined_estimates(
             depth=result.depth,
             confidence=result.confidence,
             intrinsics=camera,
-            transform=scan.transform,
+            transform=transform,
             focal=camera.fx,
         )
         yield estimate, None if result.correction is None else result.correction.residual

@@ -1,9 +1,8 @@
-"""The depth of a scan refined, on the grid of its depth maps."""
+"""The depth of a scan refined, on a grid that need not be the network's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,8 +15,20 @@ from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.depth import DepthConfig, RefinedDepth, refine_depth
 from mem3r_plugin.scan import Scan
 
-_LARGEST = 320
-"""Long side in pixels above which matching is done at half the size."""
+
+def depth_transform(scan: Scan, pixels: int) -> ImageTransform:
+    """From original pixels to those of refined depth maps: what the network sees, at another size.
+
+    Args:
+        scan: The scan.
+        pixels: About how many a map has; never more than the picture shows. Both sides are even.
+    """
+    (scale_x, _, _), (_, scale_y, _) = scan.transform.matrix
+    width = scan.transform.target_size[0] / abs(scale_x)
+    height = scan.transform.target_size[1] / abs(scale_y)
+    factor = min(1.0, (pixels / (width * height)) ** 0.5)
+    columns, rows = (2 * max(1, round(factor * side / 2)) for side in (width, height))
+    return scan.transform.resized(columns, rows)
 
 
 def refine_scan_depth(
@@ -45,34 +56,35 @@ def refine_scan_depth(
         start: The first frame whose result is wanted.
 
     Yields:
-        One result a frame from `start` on, in order, at the size of the scan's depth maps.
+        One result a frame from `start` on, in order, on the grid of `depth_transform`.
 
     Raises:
         ScanError: a picture or depth map of the scan, or a file in `folder`, cannot be read.
         OSError: `folder` cannot be written.
     """
-    width, height = scan.transform.target_size
-    factor = 2 if max(width, height) > _LARGEST else 1
-    shrink = ImageTransform.identity((width, height)).resized(width // factor, height // factor)
-    transform = scan.transform.resized(*shrink.target_size)
-    results = refine_depth(
+    config = config or DepthConfig()
+    transform = depth_transform(scan, config.pixels)
+    return refine_depth(
         camera_to_world,
         transform.intrinsics(camera),
         lambda index: resample_picture(scan.image(index), transform),
         points,
         keyframes,
         folder,
-        lambda index: shrink.sample(scan.depth(index)),
+        lambda index: enlarge_depth(scan.depth(index), transform.target_size),
         config,
         progress,
         start,
     )
-    for result in results:
-        yield replace(
-            result,
-            depth=shrink.inverse.sample(result.depth),
-            confidence=shrink.inverse.sample(result.confidence),
-        )
+
+
+def enlarge_depth(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A depth map (H, W) at another size (width, height), smooth where all of it is known; 0 = none."""
+    known = (depth > 0).astype(np.float32)
+    nearest = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    whole = cv2.resize(known, size, interpolation=cv2.INTER_LINEAR) > 1 - 1e-6
+    smooth = cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR)
+    return np.where(whole, smooth, nearest).astype(np.float32)
 
 
 def resample_picture(picture: NDArray[np.uint8], transform: ImageTransform) -> NDArray[np.uint8]:

@@ -4,7 +4,13 @@ from pathlib import Path
 import numpy as np
 
 from mem3r_plugin.geometry import ImageTransform
-from mem3r_plugin.refine.scan_depth import refine_scan_depth, resample_picture
+from mem3r_plugin.refine.depth import DepthConfig
+from mem3r_plugin.refine.scan_depth import (
+    depth_transform,
+    enlarge_depth,
+    refine_scan_depth,
+    resample_picture,
+)
 from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
 
 
@@ -23,8 +29,9 @@ def test_a_scans_depth_comes_out_at_one_scale(tmp_path: Path) -> None:
         refine_scan_depth(scan, scan.camera, poses, points, range(4), tmp_path / "depth")
     )
     assert len(results) == 5
+    camera = depth_transform(scan, DepthConfig().pixels).intrinsics(scan.camera)
     for pose, result in zip(poses, results, strict=True):
-        truth = room_depth(scan.network_camera, pose)
+        truth = room_depth(camera, pose)
         assert result.depth.shape == truth.shape
         assert np.median(np.abs(result.depth / truth - 1)) < 0.03
 
@@ -40,3 +47,26 @@ def test_resampling_keeps_every_colour_in_its_place() -> None:
     source = transform.inverse.pixels(np.stack([columns, rows], axis=-1))
     expected = np.stack([2 * source[..., 0], 3 * source[..., 1], source.sum(axis=-1)], axis=-1)
     np.testing.assert_allclose(made, expected, atol=1.5)
+
+
+def test_depth_maps_are_as_large_as_wanted_but_never_larger_than_the_picture(
+    tmp_path: Path,
+) -> None:
+    scan = make_room_scan(tmp_path, frames=1)
+    seen = scan.camera.width * scan.camera.height
+    width, height = depth_transform(scan, seen // 4).target_size
+    assert abs(width * height / (seen // 4) - 1) < 0.1
+    assert width % 2 == height % 2 == 0
+    largest = depth_transform(scan, 100 * seen)
+    assert largest.target_size[0] <= scan.camera.width + 1
+    network = scan.transform.inverse.pixels(np.zeros((1, 2)))
+    np.testing.assert_allclose(largest.inverse.pixels(np.zeros((1, 2))), network, atol=1e-9)
+
+
+def test_an_enlarged_depth_map_is_smooth_and_keeps_what_is_unknown() -> None:
+    depth = np.tile(np.arange(1, 9, dtype=np.float32), (6, 1))
+    depth[:2] = 0
+    made = enlarge_depth(depth, (16, 12))
+    assert (made[:4] == 0).all()
+    assert (made[4:] > 0).all()
+    np.testing.assert_allclose(np.diff(made[8, 1:-1]), 0.5, atol=1e-6)
