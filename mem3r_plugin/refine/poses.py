@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ import pycolmap
 
 from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.camera import FloatArray
-from mem3r_plugin.refine.carry import carry_frames, track_frames
-from mem3r_plugin.refine.join import join_maps
+from mem3r_plugin.refine.edges import read_matches
 from mem3r_plugin.refine.keyframes import Grey, KeyframeConfig, KeyframeSelector
 from mem3r_plugin.refine.mapping import SparseMap, map_keyframes
 from mem3r_plugin.refine.matching import (
@@ -25,8 +25,12 @@ from mem3r_plugin.refine.matching import (
     reject_weak_pairs,
 )
 from mem3r_plugin.refine.pairs import choose_pairs
+from mem3r_plugin.refine.placement import Placement, place_frames
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
+from mem3r_plugin.refine.track_frames import track_frames
 from mem3r_plugin.scan import Scan
+
+_BELIEVED = 0.3  # of the network's lengths; below, they are mostly noise
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,7 @@ def refine_poses(
     known = scan.header.camera_origin == "given"
     database = workspace / "database.db"
     maps = map_keyframes(database, pictures, workspace / "mapping", scan.camera, known)
-    predicted = np.stack([frame.camera_to_world for frame in scan.frames])
-    posed, warnings = _pose_all(scan, maps, predicted, tell)
+    posed, warnings = _pose_all(scan, database, maps, tell)
     report = PoseReport(
         frames=len(scan),
         keyframes=len(names),
@@ -169,30 +172,38 @@ def _match(
 
 
 def _pose_all(
-    scan: Scan, maps: list[SparseMap], predicted: FloatArray, tell: Callable[[str], None]
+    scan: Scan, database: Path, maps: list[SparseMap], tell: Callable[[str], None]
 ) -> tuple[PosedFrames, list[str]]:
-    """Poses of all frames from the maps, in the network's unit of length."""
+    """Poses of all frames around the maps, in the network's unit of length."""
+    predicted = np.stack([frame.camera_to_world for frame in scan.frames])
     if not maps:
-        warning = (
-            "no two keyframes share enough texture to be matched: all poses are the network's own; "
-            "film with more light, slower, and with something to see in every picture"
-        )
-        nothing = gather_sightings({}, [])
-        carried: list[Support] = ["carried"] * len(scan)
-        points = np.zeros((0, 3))
-        return PosedFrames(scan.camera, predicted, tuple(carried), points, *nothing), [warning]
-    whole = join_maps(maps, predicted)
-    tell(f"carrying {len(scan) - len(whole.poses)} more frames along")
-    tracked = track_frames(whole, len(scan), lambda index: _grey(scan, index))
-    poses, _ = carry_frames({**tracked, **whole.poses}, predicted)
-    support: tuple[Support, ...] = tuple(
-        "mapped" if index in whole.poses else "tracked" if index in tracked else "carried"
-        for index in range(len(scan))
+        return _unmapped(scan, predicted)
+    tell(f"following map points into {len(scan)} frames")
+    tracked = [track_frames(piece, len(scan), lambda index: _grey(scan, index)) for piece in maps]
+    tell("placing all frames")
+    matches = list(read_matches(database))
+    placement = place_frames(maps, tracked, predicted, matches, partial(sample_depth, scan))
+    sightings = gather_sightings(placement.sightings, sorted(placement.sightings))
+    posed = PosedFrames(
+        maps[0].camera,
+        placement.camera_to_world,
+        placement.support,
+        placement.points,
+        *sightings,
     )
-    sightings = gather_sightings(whole.sightings, sorted(whole.poses))
-    posed = PosedFrames(whole.camera, poses, support, whole.points, *sightings)
-    warnings = _warnings(scan, posed, maps)
-    return posed.scaled(_unit(scan, posed)), warnings
+    return posed.scaled(_unit(scan, posed)), _warnings(scan, placement, maps)
+
+
+def _unmapped(scan: Scan, predicted: FloatArray) -> tuple[PosedFrames, list[str]]:
+    """The network's own poses, where no two pictures could be matched."""
+    warning = (
+        "no two keyframes share enough texture to be matched: all poses are the network's own; "
+        "film with more light, slower, and with something to see in every picture"
+    )
+    carried: list[Support] = ["carried"] * len(scan)
+    nothing = gather_sightings({}, [])
+    points = np.zeros((0, 3))
+    return PosedFrames(scan.camera, predicted, tuple(carried), points, *nothing), [warning]
 
 
 def _unit(scan: Scan, posed: PosedFrames) -> float:
@@ -216,16 +227,23 @@ def sample_depth(scan: Scan, index: int, pixels: FloatArray) -> FloatArray:
     return depth
 
 
-def _warnings(scan: Scan, posed: PosedFrames, maps: list[SparseMap]) -> list[str]:
+def _warnings(scan: Scan, placement: Placement, maps: list[SparseMap]) -> list[str]:
+    follow = (
+        "follow the network's motion between their neighbours"
+        if placement.network.factor > _BELIEVED
+        else "are spread evenly between their neighbours, as the network's motion fits no other frame"
+    )
     warnings = [
         f"frames {scan.frames[start].name} to {scan.frames[end].name} see too little texture to be "
-        "placed by geometry; they follow their neighbours"
-        for start, end in _runs(posed.support)
+        f"placed by geometry; they {follow}"
+        for start, end in _runs(placement.support)
     ]
-    if len(maps) > 1:
+    for rank in placement.guessed:
+        first, last = min(maps[rank].poses), max(maps[rank].poses)
         warnings.append(
-            f"the pictures fall into {len(maps)} pieces that share no features; how these lie to each "
-            "other is known from the network alone: film the places between them again, slower"
+            f"frames {scan.frames[first].name} to {scan.frames[last].name} share no features with the "
+            "rest; how they lie to it is known from the network alone: film the places between again, "
+            "slower"
         )
     return warnings
 

@@ -6,7 +6,7 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
 
-from .test_carry import random_poses
+from .random_poses import random_poses
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import pose_matrix
-from mem3r_plugin.refine.carry import track_frames
 from mem3r_plugin.refine.mapping import SparseMap
+from mem3r_plugin.refine.track_frames import track_frames
 
 CAMERA = Intrinsics.centred(400.0, 320, 240)
 DEPTH = 5.0  # of a wall straight ahead
@@ -42,8 +42,8 @@ def test_frames_around_mapped_ones_are_posed_by_their_points(pictures, frames):
     poses = track_frames(wall_map(frames), FRAMES, lambda index: pictures[index])
     assert sorted(poses) == [index for index in range(FRAMES) if index not in frames]
     for index, found in poses.items():
-        assert np.allclose(found[:3, 3], pose(index)[:3, 3], atol=0.02)
-        assert np.allclose(found[:3, :3], np.eye(3), atol=0.005)
+        assert np.allclose(found.pose[:3, 3], pose(index)[:3, 3], atol=0.02)
+        assert np.allclose(found.pose[:3, :3], np.eye(3), atol=0.005)
 
 
 def test_a_picture_of_something_else_gets_no_pose(pictures):
