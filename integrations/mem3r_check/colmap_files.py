@@ -7,9 +7,11 @@ pycolmap, which ends the process over some of them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,30 +79,53 @@ def read_colmap_files(folder: Path) -> ColmapFiles:
     """
     binary = (folder / "images.bin").exists() or not (folder / "images.txt").exists()
     suffix = "bin" if binary else "txt"
-    readers = (_BINARY if binary else _TEXT).items()
-    parts = [_read(folder / f"{name}.{suffix}", read) for name, read in readers]
-    cameras, images, (ids, points, colours) = parts
-    model = ColmapFiles(cameras, dict(sorted(images.items())), ids, points, colours)
+    files = tuple(folder / f"{name}.{suffix}" for name in ("cameras", "images", "points3D"))
+    return _read_all(files, tuple(map(_stamp, files)))
+
+
+@lru_cache(maxsize=1)  # several programs read the same files
+def _read_all(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> ColmapFiles:
+    readers = _BINARY if files[0].suffix == ".bin" else _TEXT
+    cameras, images, (ids, points, colours) = map(_read, files, readers)
+    if not images:
+        raise Unreadable(f"{files[1].name} holds no picture")
+    order = np.argsort(ids)
+    model = ColmapFiles(
+        cameras, dict(sorted(images.items())), ids[order], points[order], colours[order]
+    )
     _check_references(model)
     return model
 
 
-def _read(file, read):  # type: ignore[no-untyped-def]
+def _stamp(file: Path) -> tuple[int, int]:
+    """What tells that a file has changed.
+
+    Raises:
+        Unreadable: it is missing.
+    """
     try:
-        return read(file)
+        status = file.stat()
     except FileNotFoundError:
         raise Unreadable(f"{file.name} is missing") from None
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(file: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(file)
     except (struct.error, ValueError, IndexError, KeyError) as error:
         raise Unreadable(f"{file.name} is cut off or damaged: {error}") from error
 
 
 def _check_references(model: ColmapFiles) -> None:
-    known = set(model.point_ids.tolist())
+    names = {image.name for image in model.images.values()}
+    if len(names) < len(model.images):
+        raise Unreadable("two images have the same name")
     for image in model.images.values():
         if image.camera not in model.cameras:
             raise Unreadable(f"image {image.name} has camera {image.camera}, which does not exist")
-        seen = set(image.points[image.points >= 0].tolist())
-        if not seen <= known:
+        seen = image.points[image.points >= 0]
+        if not np.isin(seen, model.point_ids).all():
             raise Unreadable(f"image {image.name} sees points that points3D does not have")
 
 
@@ -219,5 +244,5 @@ def _text_points(file: Path) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.
     return _points([line.split()[:7] for line in filter(str.strip, _lines(file))])
 
 
-_BINARY = {"cameras": _binary_cameras, "images": _binary_images, "points3D": _binary_points}
-_TEXT = {"cameras": _text_cameras, "images": _text_images, "points3D": _text_points}
+_BINARY: tuple[Callable[[Path], Any], ...] = (_binary_cameras, _binary_images, _binary_points)
+_TEXT: tuple[Callable[[Path], Any], ...] = (_text_cameras, _text_images, _text_points)

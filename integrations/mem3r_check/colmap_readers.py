@@ -28,17 +28,16 @@ def model_folder(project: Path) -> Path | None:
 
 def sightings_of(model: ColmapFiles) -> Sightings:
     """The model's tracks."""
-    rows = {point_id: row for row, point_id in enumerate(model.point_ids.tolist())}
-    names, points, pixels = [], [], []
-    for image in model.images.values():
-        seen = image.points >= 0
-        names.append(np.full(seen.sum(), image.name))
-        points.append(np.array([rows[i] for i in image.points[seen].tolist()], np.int64))
-        pixels.append(image.pixels[seen])
-    if not names:
-        return Sightings(np.empty(0, str), np.empty(0, np.int64), np.empty((0, 2)), model.points)
+    images = list(model.images.values())
+    seen = [image.points >= 0 for image in images]
+    pixels = [image.pixels[known] for image, known in zip(images, seen, strict=True)]
+    points = [image.points[known] for image, known in zip(images, seen, strict=True)]
     return Sightings(
-        np.concatenate(names), np.concatenate(points), np.concatenate(pixels), model.points
+        tuple(image.name for image in images),
+        np.repeat(np.arange(len(images)), [known.sum() for known in seen]),
+        np.searchsorted(model.point_ids, np.concatenate(points)),
+        np.concatenate(pixels),
+        model.points,
     )
 
 
@@ -134,7 +133,7 @@ def read_3dgs(project: Path) -> Reading:
         views[image.name] = View(
             project / "images" / Path(image.name).name, camera, image.camera_to_world
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if worst > 0.01:
         notes = (f"3DGS takes the picture's middle for the principal point, {worst:.1f} px off",)
     return Reading("3DGS", views, model.points, model.colours, notes=notes)

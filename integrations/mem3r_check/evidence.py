@@ -77,7 +77,7 @@ def check_sightings(reading: Reading, sightings: Sightings | None) -> Verdict:
     """Points project to where the tracks of the COLMAP model saw them."""
     if sightings is None or not len(sightings):
         return NO_EVIDENCE
-    absent = sorted(set(np.unique(sightings.names).tolist()) - set(reading.views))
+    absent = sorted(set(sightings.names) - set(reading.views))
     if absent:
         return Verdict("names", f"{len(absent)} pictures of the model are not there: {absent[0]}")
     error = residuals(reading.views, sightings)

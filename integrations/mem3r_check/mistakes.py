@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mem3r_check.reading import Sightings, View, residuals
-from mem3r_plugin.geometry.alignment import umeyama
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.geometry.alignment import Similarity, umeyama
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, rotation_angle
 
@@ -27,9 +29,9 @@ def explain(views: Views, sightings: Sightings) -> str:
         if median_error(repaired, sightings) < _ENOUGH:
             return text
     for look in (_camera_mistake, _shuffled, _other_coordinates):
-        text = look(views, sightings)
-        if text is not None:
-            return text
+        found = look(views, sightings)
+        if found is not None:
+            return found
     error = median_error(views, sightings)
     return (
         f"points are seen {error:.3g} px beside their projections, and no usual mistake explains it"
@@ -99,7 +101,7 @@ def _fit(projected: FloatArray, seen: FloatArray) -> _Affine:
     return fit
 
 
-def _refit(view: View, fit: _Affine):  # type: ignore[no-untyped-def]
+def _refit(view: View, fit: _Affine) -> Intrinsics:
     camera = view.camera
     return replace(
         camera,
@@ -112,17 +114,12 @@ def _refit(view: View, fit: _Affine):  # type: ignore[no-untyped-def]
 
 def _shuffled(views: Views, sightings: Sightings) -> str | None:
     """Pictures whose sightings fit the pose of another picture."""
-    swaps = []
+    swaps: list[tuple[str, str]] = []
     for name in views:
         chosen = sightings.of(name)[:200]
         if not chosen.size:
             continue
-        own = Sightings(
-            sightings.names[chosen],
-            sightings.rows[chosen],
-            sightings.pixels[chosen],
-            sightings.points,
-        )
+        own = sightings.only(chosen)
         if median_error(views, own) < _ENOUGH:
             continue
         if len(swaps) == 20:
@@ -148,14 +145,14 @@ def _other_coordinates(views: Views, sightings: Sightings) -> str | None:
     return f"points and cameras are in different coordinates: {describe(similarity)}"
 
 
-def describe(similarity) -> str:  # type: ignore[no-untyped-def]
+def describe(similarity: Similarity) -> str:
     """A similarity in words."""
     degrees = np.degrees(rotation_angle(similarity.rotation))
     distance = np.linalg.norm(similarity.translation)
     return f"scale {similarity.scale:.4g}, turned by {degrees:.3g}°, moved by {distance:.3g}"
 
 
-def _triangulate(views: Views, sightings: Sightings) -> tuple[FloatArray, np.ndarray]:
+def _triangulate(views: Views, sightings: Sightings) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Where the rays of each point meet, (N, 3), and which points two rays or more fix, (N,)."""
     count = len(sightings.points)
     normal, target = np.zeros((count, 3, 3)), np.zeros((count, 3))

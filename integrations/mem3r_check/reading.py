@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +68,10 @@ class Reading:
 class Sightings:
     """M pixels at which pictures show points: the evidence a COLMAP model carries in its tracks."""
 
-    names: NDArray[np.str_]
-    """Picture of each, shape (M,)."""
+    names: tuple[str, ...]
+    """Names of the pictures."""
+    pictures: NDArray[np.int64]
+    """Picture of each, an index of `names`, shape (M,)."""
     rows: NDArray[np.int64]
     """Point of each, shape (M,)."""
     pixels: FloatArray
@@ -81,12 +84,27 @@ class Sightings:
 
     def of(self, name: str) -> NDArray[np.intp]:
         """Which of them are in a picture."""
-        return np.flatnonzero(self.names == name)
+        return self._by_name.get(name, np.empty(0, np.intp))
+
+    def only(self, chosen: NDArray[np.integer]) -> Sightings:
+        """Those at the given places."""
+        return replace(
+            self,
+            pictures=self.pictures[chosen],
+            rows=self.rows[chosen],
+            pixels=self.pixels[chosen],
+        )
 
     def sample(self, count: int) -> Sightings:
         """At most so many of them, spread evenly."""
-        chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
-        return Sightings(self.names[chosen], self.rows[chosen], self.pixels[chosen], self.points)
+        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)
+        return self.only(np.unique(chosen))
+
+    @cached_property
+    def _by_name(self) -> dict[str, NDArray[np.intp]]:
+        order = np.argsort(self.pictures, kind="stable")
+        limits = np.searchsorted(self.pictures[order], np.arange(1, len(self.names)))
+        return dict(zip(self.names, np.split(order, limits), strict=True))
 
 
 def residuals(views: dict[str, View], sightings: Sightings) -> FloatArray:

@@ -12,7 +12,7 @@ import torch
 
 def allow_numpy_scalars() -> None:
     """Let `torch.load` read checkpoints that hold NumPy scalars; they can run no code."""
-    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    scalar = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals(
         [
             (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1's name of it

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from hypothesis import given
+from numpy.typing import NDArray
 from PIL import Image
 
 from mem3r_check import check_project
@@ -41,6 +42,10 @@ def project(room: Scan) -> Path:
 
 def transforms(project: Path) -> dict[str, Any]:
     return json.loads((project / "transforms.json").read_text())
+
+
+def read_png(file: Path) -> NDArray[Any]:
+    return np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
 
 
 def edit_header(scan: Scan, **changes: Any) -> Scan:
@@ -107,10 +112,10 @@ def test_a_zoom_is_told_frame_by_frame(tmp_path: Path) -> None:
 
 def test_depth_is_in_thousandths_on_the_grid_of_the_pictures(room: Scan, project: Path) -> None:
     for index, frame in enumerate(transforms(project)["frames"]):
-        stored = cv2.imread(str(project / frame["depth_file_path"]), cv2.IMREAD_UNCHANGED)
+        stored = read_png(project / frame["depth_file_path"])
         assert stored.dtype == np.uint16
         np.testing.assert_allclose(stored * 1e-3, room.original_depth(index), atol=1e-6)
-        confidence = cv2.imread(str(project / frame["confidence_file_path"]), cv2.IMREAD_UNCHANGED)
+        confidence = read_png(project / frame["confidence_file_path"])
         assert confidence.shape == stored.shape
         assert ((confidence > 0) == (stored > 0)).all()
 

@@ -28,7 +28,7 @@ def lose_a_picture(project: Path) -> None:
 
 def shrink_pictures(project: Path) -> None:
     for file in pictures(project):
-        picture = cv2.imread(str(file))
+        picture = np.asarray(cv2.imread(str(file)))
         cv2.imwrite(str(file), cv2.resize(picture, None, fx=0.5, fy=0.5))
 
 
@@ -234,7 +234,7 @@ def ns_seeds_in_the_world_of_the_scan(project: Path) -> None:
 
 def ns_depth_in_another_unit(project: Path) -> None:
     for file in (project / "depths").iterdir():
-        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        depth = np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
         cv2.imwrite(str(file), (depth * 5).astype(np.uint16))
 
 
