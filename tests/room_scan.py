@@ -45,8 +45,12 @@ def room_pose(index: int) -> NDArray[np.float64]:
 
 def room_points(camera: Intrinsics, pose: NDArray[np.float64]) -> NDArray[np.float64]:
     """World coordinates (h, w, 3) of what every pixel of a camera sees."""
-    rays = camera.unproject_depth(np.ones((camera.height, camera.width))) @ pose[:3, :3].T
-    origin = pose[:3, 3]
+    return along_rays(camera.unproject_depth(np.ones((camera.height, camera.width))), pose)
+
+
+def along_rays(rays: NDArray[np.float64], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """World coordinates (..., 3) of what lies along rays (..., 3) of a camera."""
+    rays, origin = rays @ pose[:3, :3].T, pose[:3, 3]
     with np.errstate(divide="ignore"):
         distance = np.where(rays > 0, (HIGH - origin) / rays, (LOW - origin) / rays)
     distance[rays == 0] = np.inf

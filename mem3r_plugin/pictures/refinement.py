@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.camera import FloatArray
@@ -36,7 +37,7 @@ def refined_depth_sheet(before: Scan, after: Scan, path: Path, frames: int = 6) 
         OutputError: the picture cannot be written.
     """
     indices = spread_frames(len(after), frames)
-    old = [without_none(before.depth(index), before.depth(index)) for index in indices]
+    old = [_depth_as_in(after, before, index) for index in indices]
     new = [without_none(after.depth(index), after.depth(index)) for index in indices]
     sure = [without_none(after.confidence(index), after.depth(index)) for index in indices]
     ratio = np.concatenate([(a / b).ravel() for a, b in zip(new, old, strict=True)])
@@ -52,3 +53,9 @@ def refined_depth_sheet(before: Scan, after: Scan, path: Path, frames: int = 6) 
 
 def _centres(scan: Scan) -> FloatArray:
     return np.stack([frame.camera_to_world[:3, 3] for frame in scan.frames])
+
+
+def _depth_as_in(after: Scan, before: Scan, index: int) -> NDArray[np.float32]:
+    """Depth of one scan on the grid of the other's depth maps, which may be finer; NaN for none."""
+    depth: NDArray[np.float32] = after.transform.sample(before.original_depth(index))
+    return without_none(depth, depth)

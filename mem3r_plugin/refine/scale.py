@@ -24,6 +24,7 @@ from mem3r_plugin.evaluation.layouts.files import numbers, stored_depth
 from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.pose import transform_points
+from mem3r_plugin.refine.poses import sample_depth
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.scan.format import HEADER, MetricScale
 from mem3r_plugin.scan.output_errors import output_errors
@@ -221,9 +222,12 @@ def _trajectory_ratio(scan: Scan, refined: Scan) -> _Ratio:
 def _depth_ratio(scan: Scan, refined: Scan) -> _Ratio:
     """By the median ratio of depths in every frame; frames differ by the deviation."""
     grid = np.s_[::_DEPTH_STRIDE, ::_DEPTH_STRIDE]
+    centres = refined.network_camera.pixel_centres()[grid].reshape(-1, 2)
+    pixels = refined.transform.inverse.pixels(centres)
     medians = []
     for index in range(len(scan)):
-        ours, theirs = refined.depth(index)[grid], scan.depth(index)[grid]
+        ours = refined.depth(index)[grid].ravel()
+        theirs = sample_depth(scan, index, pixels)
         known = (ours > 0) & (theirs > 0)
         if known.any():
             medians.append(float(np.median(theirs[known] / ours[known])))
