@@ -21,7 +21,7 @@ LONG_SIDE = 320
 
 _MEMORY = 15  # frames that say what sharp means here
 _MIN_CORNERS = 30  # fewer say nothing
-_AGREEMENT = 0.5  # of max_motion, by which predicted and followed corners may differ
+_AGREEMENT = 0.2  # of max_motion, by which predicted and followed corners may differ
 _JITTER = 0.1  # of the time between keyframes, which timestamps may be off
 _CENTRE = 0.5  # from OpenCV's pixel centres at integers to those at half-integers
 
