@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -40,6 +44,7 @@ DEPTH_SHEET = "depth.png"
 KEEP_SCALE = "keep"
 
 _KEPT_STAGES = ("poses.npz", "poses.json")
+_NO_ROOM = 16 << 20  # bytes that a database may want at once
 _NOTHING_FOUND = "the pictures share too little for geometry to say anything"
 
 
@@ -136,9 +141,10 @@ def refine(config: RefineConfig, progress: ProgressCallback = no_progress) -> Sc
         _clear(output / WORKSPACE)
         return Scan.open(output)
     with output_errors(output):
-        posed, poses = refine_poses(
-            scan, output / WORKSPACE, config.poses, lambda stage: progress(stage, 0, 0)
-        )
+        with _no_room_told(output):
+            posed, poses = refine_poses(
+                scan, output / WORKSPACE, config.poses, lambda stage: progress(stage, 0, 0)
+            )
         refinement = _Refinement(scan, posed, output, header, config.depth, progress)
         refined = refinement.settle()
         refinement.report(poses).save(output)
@@ -146,6 +152,17 @@ def refine(config: RefineConfig, progress: ProgressCallback = no_progress) -> Sc
         complete(refined, _scale(scan, refined, config.scale))
         _clear(output / WORKSPACE)
     return Scan.open(output)
+
+
+@contextmanager
+def _no_room_told(folder: Path) -> Iterator[None]:
+    """Say that the disk is full where pycolmap, whose database it hits, only says that it failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if shutil.disk_usage(folder).free > _NO_ROOM:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 class _Refinement:

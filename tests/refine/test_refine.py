@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 from hashlib import sha256
 
 import numpy as np
@@ -163,3 +164,32 @@ def test_outputs_that_hold_something_else_are_refused(plain, tmp_path):
 def test_the_command_says_what_it_did(plain, tmp_path, capsys):
     assert main(["refine", str(plain.path), "--output", str(tmp_path / "refined")]) == 0
     assert "4 frames, 0 mapped, 0 tracked, 4 carried along" in capsys.readouterr().out
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 64 kB, and how to make it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+
+    yield folder, enlarge
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_it_until_there_is_room(plain, disk, tmp_path):
+    folder, enlarge = disk
+    with pytest.raises(OutputError, match=r"the disk is full.*`mem3r refine` as before"):
+        refine(RefineConfig(plain.path, folder / "refined"))
+    enlarge()
+    done = refine(RefineConfig(plain.path, folder / "refined"))
+    assert done.complete
+    whole = refine(RefineConfig(plain.path, tmp_path / "refined"))
+    for refined in (done, whole):
+        shutil.rmtree(refined.path / "refine")
+    assert digest(done.path) == digest(whole.path)
