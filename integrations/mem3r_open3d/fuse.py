@@ -11,7 +11,7 @@ from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, scan_frame
 from mem3r_open3d.fusion import Change, Fusion, fused_frame, remembered_frame, resolve
 from mem3r_open3d.mesh import MeshConfig, write_surface
-from mem3r_open3d.store import BlockStore, FusedFrame
+from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
 from mem3r_plugin.errors import Mem3RError, OutputError, ScanError
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
@@ -80,12 +80,19 @@ def fuse(
     state = state_file(output)
     _make_way(state, resume, overwrite)
     with BlockStore(state) as store:
-        fusion = Fusion(store, resolve(config, store, _first_depth(scan, config)))
-        taken_out, added = _plan(scan, fusion)
-        _carry_out(scan, fusion, taken_out, added, progress)
-        surface = write_surface(store, fusion.config, mesh, output, progress)
-    voxel = fusion.volume.voxel_size
-    return FusionReport(voxel, len(fusion.frames), len(added), len(taken_out), *surface)
+        config = resolve(config, store, _first_depth(scan, config))
+        taken_out, added = _update(
+            scan, store, config, progress
+        )  # frees the volume for the surface
+        vertices, faces = write_surface(store, config, mesh, output, progress)
+        return FusionReport(
+            voxel=config.voxel or 0.0,
+            frames=len(store.frames()),
+            added=added,
+            removed=taken_out,
+            vertices=vertices,
+            faces=faces,
+        )
 
 
 def _make_way(state: Path, resume: bool, overwrite: bool) -> None:
@@ -101,8 +108,7 @@ def _make_way(state: Path, resume: bool, overwrite: bool) -> None:
             f"{state} already holds a fusion; continue it or bring it up to date with --resume, replace it "
             "with --overwrite, or choose another output"
         )
-    for file in (state, state.with_name(f"{state.name}-journal")):
-        file.unlink(missing_ok=True)
+    remove_store(state)
 
 
 def _first_depth(scan: Scan, config: FusionConfig) -> DepthFrame:
@@ -128,14 +134,16 @@ def _plan(scan: Scan, fusion: Fusion) -> tuple[list[FusedFrame], list[FusedFrame
     return taken_out, added
 
 
-def _carry_out(
-    scan: Scan,
-    fusion: Fusion,
-    taken_out: list[FusedFrame],
-    added: list[FusedFrame],
-    progress: ProgressCallback,
-) -> None:
-    """Apply all changes; what was applied is saved even if one of them fails."""
+def _update(
+    scan: Scan, store: BlockStore, config: FusionConfig, progress: ProgressCallback
+) -> tuple[int, int]:
+    """Bring the volume to what the scan says; what was done is saved even if something fails.
+
+    Returns:
+        How many frames were taken out, and how many were fused.
+    """
+    fusion = Fusion(store, config)
+    taken_out, added = _plan(scan, fusion)
     total = len(taken_out) + len(added)
     try:
         with closing(prefetch(_changes(scan, fusion, taken_out, added), _READ_AHEAD)) as changes:
@@ -147,6 +155,7 @@ def _carry_out(
             fusion.checkpoint()
         raise
     fusion.checkpoint()
+    return len(taken_out), len(added)
 
 
 def _changes(

@@ -115,6 +115,12 @@ class FusedFrame:
     """Pose, shape (4, 4)."""
 
 
+def remove_store(path: Path) -> None:
+    """Remove the file of a fusion, and the journal that a killed one leaves beside it."""
+    for file in (path, path.with_name(f"{path.name}-journal")):
+        file.unlink(missing_ok=True)
+
+
 class BlockStore:
     """The file of a fusion. Use it in a `with` block; what was not committed is then undone.
 
@@ -151,7 +157,16 @@ class BlockStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
+        self.close()
+
+    def close(self) -> None:
+        """Undo what was not committed; a file without any fused frame is removed."""
+        with self._errors():
+            self._database.execute("ROLLBACK")
+            empty = self._database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is None
+            self._database.close()
+        if empty:
+            remove_store(self.path)
 
     # -- blocks ----------------------------------------------------------------------------
 

@@ -88,12 +88,8 @@ class BlockVolume:
             ConfigError: they do not fit into the memory.
         """
         keys = self._touched(frame, self.voxel_size, self.truncation)
-        if len(keys) > self.capacity:
-            raise ConfigError(
-                f"one frame touches more than the {self.capacity} blocks that fit into the memory with "
-                f"voxels of {self.voxel_size:g}; give more --memory, or a --voxel of "
-                f"{self._fitting_voxel(frame):.2g}"
-            )
+        if len(keys) > self._most_touched:
+            raise self._too_small(frame)
         return keys
 
     def integrate(
@@ -112,7 +108,7 @@ class BlockVolume:
         """
         keys = self.touched(frame) if keys is None else keys
         regions = set(np.unique(region_keys(keys)).tolist())
-        slots = self._bring(keys, regions, frame.camera_to_world[:3, 3])
+        slots = self._bring(keys, regions, frame)
         self._changed |= regions
         update_blocks(
             *self._attributes,
@@ -154,16 +150,24 @@ class BlockVolume:
             self.capacity,
         )
 
-    def _fitting_voxel(self, frame: DepthFrame) -> float:
-        """A voxel size with which a frame takes at most half the memory."""
+    @property
+    def _most_touched(self) -> int:
+        """The most blocks that a frame may touch, which leaves room for those beside them."""
+        return self.capacity // 2
+
+    def _too_small(self, frame: DepthFrame) -> ConfigError:
+        """Says that the voxels are too small, and which would do."""
         ratio = self.truncation / self.voxel_size
-        voxel = self.voxel_size
-        while len(self._touched(frame, voxel, ratio * voxel)) > self.capacity // 2:
+        voxel = 1.25 * self.voxel_size
+        while len(self._touched(frame, voxel, ratio * voxel)) > self._most_touched // 2:
             voxel *= 1.25
-        return voxel
+        return ConfigError(
+            f"with voxels of {self.voxel_size:g} one frame takes more than the {self.capacity} blocks "
+            f"that fit into the memory; give more --memory, or a --voxel of about {voxel:.2g}"
+        )
 
     def _bring(
-        self, keys: NDArray[np.int64], regions: set[int], position: NDArray[np.float64]
+        self, keys: NDArray[np.int64], regions: set[int], frame: DepthFrame
     ) -> NDArray[np.int64]:
         """The slots (n,) of blocks, read from disk or made where they are not in memory."""
         while True:
@@ -176,7 +180,7 @@ class BlockVolume:
             if room < self.capacity:
                 self._grow(min(self.capacity, 2 * max(room, wanted)))
             else:
-                self._evict(wanted, regions, position)
+                self._evict(wanted, regions, frame)
         for region in absent:
             self._put(self.store.load(region))
         self._resident |= regions
@@ -215,14 +219,14 @@ class BlockVolume:
         del self._blocks, self._grid
         self._allocate(capacity)
 
-    def _evict(self, wanted: int, keep: Collection[int], position: NDArray[np.float64]) -> None:
+    def _evict(self, wanted: int, keep: Collection[int], frame: DepthFrame) -> None:
         """Write the regions farthest from the camera to disk until `wanted` blocks fit."""
         slots_of = self._slots_by_region()
         free = self._blocks.capacity() - self._blocks.size()
         target = wanted + int(_SPARE * self._blocks.capacity())
         candidates = np.array(sorted(slots_of.keys() - set(keep)), np.int64)
         centres = (unpack_keys(candidates) + 0.5) * (REGION_SIZE * BLOCK_SIZE * self.voxel_size)
-        distance = np.linalg.norm(centres - position, axis=1)
+        distance = np.linalg.norm(centres - frame.camera_to_world[:3, 3], axis=1)
         for region in candidates[np.argsort(-distance, kind="stable")].tolist():
             if free >= target:
                 break
@@ -232,10 +236,7 @@ class BlockVolume:
             self._resident.discard(region)
             free += len(slots)
         if free < wanted:
-            raise ConfigError(
-                f"the blocks around one frame do not fit into the memory with voxels of "
-                f"{self.voxel_size:g}; give more --memory or a larger --voxel"
-            )
+            raise self._too_small(frame)
 
     def _coordinates(self, slots: NDArray[np.int64]) -> NDArray[np.int32]:
         return np.ascontiguousarray(self._blocks.key_tensor().numpy()[slots])
@@ -248,7 +249,8 @@ class BlockVolume:
         slots, regions = slots[order], region_keys(keys[order])
         order = np.argsort(regions, kind="stable")
         names, starts = np.unique(regions[order], return_index=True)
-        parts = np.split(slots[order], starts[1:])
+        ends = [*starts[1:], len(slots)]
+        parts = [slots[order[start:end]] for start, end in zip(starts, ends, strict=False)]
         return dict(zip(names.tolist(), parts, strict=True))
 
     def _write(self, region: int, slots: NDArray[np.int64]) -> None:
