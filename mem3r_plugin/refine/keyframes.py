@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.refine.overlap import PredictedView
 from mem3r_plugin.refine.tracking import follow
 from mem3r_plugin.scan import Scan
@@ -42,6 +43,15 @@ class KeyframeConfig:
     """Frames from one keyframe to the next at most."""
     blurred: float = 0.5
     """A frame below this share of the usual sharpness is passed over while the next may do."""
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that no keyframe has.
+
+        Raises:
+            ConfigError: `max_rate` is not positive.
+        """
+        if not self.max_rate > 0:
+            raise ConfigError(f"max_rate is {self.max_rate}, it must be more than 0")
 
 
 @dataclass(frozen=True)

@@ -20,21 +20,25 @@ _FEATURES = 1024
 def network_similarity(scan: Scan, indices: list[int]) -> NDArray[np.float64] | None:
     """How alike places look to the network, shape (n, n), from -1 to 1.
 
-    Its image-level features are compared after what they all share is taken off. A place is known by the
-    passage through it rather than by one picture: similarities are averaged along the passage, walked
-    the same way or the other way round (after Milford and Wyeth, "SeqSLAM", ICRA 2012).
-
     Args:
-        scan: Keeps the features.
+        scan: Keeps the network's image-level features.
         indices: Frames in the order of time.
 
     Returns:
         None where the scan does not keep the feature of every frame.
     """
     features = [feature for i in indices if (feature := scan.feature(i)) is not None]
-    if len(features) < len(indices):
-        return None
-    vectors = _distinctive(np.stack(features).astype(np.float64))
+    return compare_features(np.stack(features)) if len(features) == len(indices) else None
+
+
+def compare_features(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How alike places with these features (n, c), in the order of time, are: (n, n), from -1 to 1.
+
+    What all features share is taken off first. A place is known by the passage through it rather than by
+    one picture: similarities are averaged along the passage, walked the same way or the other way
+    round (after Milford and Wyeth, "SeqSLAM", ICRA 2012).
+    """
+    vectors = _distinctive(features.astype(np.float64))
     return _along_passages(vectors @ vectors.T)
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.refine.keyframes import KeyframeConfig, KeyframeSelector, reduced, sharpness
 from mem3r_plugin.refine.overlap import PredictedView
@@ -89,6 +90,11 @@ def test_their_rate_has_a_cap(max_rate, rate):
     found = chosen(config, fog, [predicted(STEP * step) for step in range(40)], rate)
     assert np.diff(found).min(initial=40) / rate >= 0.9 / max_rate
     assert np.diff(found).max() <= max(1, np.ceil(rate / max_rate))
+
+
+def test_a_rate_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"max_rate is 0\.0, it must be more than 0"):
+        KeyframeConfig(max_rate=0.0)
 
 
 def test_a_blurred_frame_is_passed_over(wall):
