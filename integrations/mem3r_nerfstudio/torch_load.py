@@ -6,13 +6,15 @@ its checkpoints, so that `ns-eval`, `ns-render`, `ns-export` and `ns-viewer` wou
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 
 def allow_numpy_scalars() -> None:
     """Let `torch.load` read checkpoints that hold NumPy scalars; they can run no code."""
-    scalar = np.float64(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals(
         [
             (scalar, "numpy.core.multiarray.scalar"),  # NumPy 1's name of it

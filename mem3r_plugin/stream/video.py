@@ -20,6 +20,9 @@ from mem3r_plugin.stream.source import Selection, SkippedFrame, Source
 # FFmpeg would print its own lines about every damaged packet; ours say what they mean.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+_SILENT = 0
+"""OpenCV's log level at which it says nothing."""
+
 _LONGEST_GAP = 1000
 """Undecodable frames in a row after which a video counts as ended."""
 
@@ -236,11 +239,12 @@ class _Clock:
 
 def _open_capture(target: str | int, backend: int) -> cv2.VideoCapture:
     """An OpenCV capture, opened or not, without OpenCV's own lines on why not."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    set_level = getattr(cv2.utils, "logging", cv2).setLogLevel  # OpenCV 5 has moved it
+    level = set_level(_SILENT)
     try:
         return cv2.VideoCapture(target, backend)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        set_level(level)
 
 
 def _retrieve(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
