@@ -36,10 +36,10 @@ def evaluate(
         * `frames`;
         * `trajectory`, fields of `TrajectoryErrors`, by evo;
         * `depth`, None where the sequence has none: fields of `DepthErrors` for `metric`, `scaled`
-          (one median scale for the sequence), and at the same scale `confident` (pixels that a
-          refined scan calls confident, None where there is none) and `most_confident` (the best 70 %
-          by rank); `coverage` and `confident_share`, the shares of the pixels with true depth that
-          the scan has depth for, and that it calls confident;
+          (one scale for the sequence, by least absolute error), and at the same scale `confident`
+          (pixels that a refined scan calls confident, None where there is none) and `most_confident`
+          (the best 70 % by rank); `coverage` and `confident_share`, the shares of the pixels with true
+          depth that the scan has depth for, and that it calls confident;
         * `reconstruction`, fields of `ReconstructionErrors`, None where the sequence has no depth.
 
         What the protocol does not measure is left out.
@@ -113,7 +113,7 @@ def _depth(
     if not known.any():
         return None
     predicted, true = compared.predicted[known], compared.true[known]
-    scaled = depth_errors(predicted, true, "median")
+    scaled = depth_errors(predicted, true, "absolute")
 
     def at_that_scale(part: NDArray[Any]) -> dict[str, Any] | None:
         if not len(predicted[part]):

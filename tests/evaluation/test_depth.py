@@ -12,7 +12,7 @@ from mem3r_plugin.evaluation.depth import DepthAlignment, depth_errors
 TRUE = np.random.default_rng(0).gamma(4.0, 1.0, 1001) + 0.1
 
 
-@given(st.floats(0.001, 1000), st.sampled_from(["median", "least_squares"]))
+@given(st.floats(0.001, 1000), st.sampled_from(["median", "absolute", "least_squares"]))
 def test_the_unit_does_not_matter(unit: float, align: DepthAlignment) -> None:
     errors = depth_errors(unit * TRUE, TRUE, align)
     assert errors.abs_rel < 1e-9
@@ -45,6 +45,22 @@ def test_least_squares_scale_is_the_best(change: float) -> None:
     best = depth_errors(predicted, TRUE, "least_squares").scale
     other = best * (1 + change)
     assert np.sum((best * predicted - TRUE) ** 2) < np.sum((other * predicted - TRUE) ** 2)
+
+
+@given(st.floats(0.5, 2.0))
+def test_absolute_scale_is_the_best(change: float) -> None:
+    predicted = TRUE + np.random.default_rng(1).normal(size=TRUE.size) * 0.05
+    best = depth_errors(predicted, TRUE, "absolute").scale
+    error, other = (np.abs(scale * predicted - TRUE).sum() for scale in (best, change * best))
+    assert error <= other * (1 + 1e-12)
+
+
+def test_absolute_scale_does_not_jump_where_few_depths_lie_around_the_middle() -> None:
+    true = np.concatenate([np.full(501, 1.0), np.full(500, 2.0)])
+    predicted = true.copy()
+    predicted[:2] = 2.0  # tips the median over
+    assert depth_errors(predicted, true, "median").scale == pytest.approx(0.5)
+    assert depth_errors(predicted, true, "absolute").scale == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("align", get_args(DepthAlignment))
