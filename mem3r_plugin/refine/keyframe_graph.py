@@ -14,7 +14,7 @@ from mem3r_plugin.geometry.pose import pose_matrix
 from mem3r_plugin.refine.edges import MatchedPair, measure_motion
 from mem3r_plugin.refine.network_motion import NetworkMotion
 from mem3r_plugin.refine.placement import DepthReader
-from mem3r_plugin.refine.pose_graph import OUTLIER, Edge, EdgeKind, SolvedGraph, solve_pose_graph
+from mem3r_plugin.refine.pose_graph import OUTLIER, Edge, SolvedGraph, solve_pose_graph
 
 _REACH = 2  # keyframes; matches over more may be false and count as loops
 
@@ -68,7 +68,7 @@ def place_keyframes(
     )
     steps = [network.between(*two) for two in pairwise(keyframes)]
     path = [
-        Edge(rank, rank + 1, motion.similarity, motion.whitening, "path")
+        Edge(rank, rank + 1, motion.similarity, motion.whitening)
         for rank, motion in enumerate(steps)
     ]
     edges = _as_good_as_they_are(edges, path, len(keyframes))
@@ -86,8 +86,8 @@ def _measured(
     edges = []
     for pair in pairs:
         first, second = ranks[pair.first], ranks[pair.second]
-        kind: EdgeKind = "loop" if second - first > _REACH else "match"
-        if kind == "loop" and not with_loops:
+        loop = second - first > _REACH
+        if loop and not with_loops:
             continue
         motion = measure_motion(
             camera,
@@ -96,13 +96,13 @@ def _measured(
             read_depth(pair.second, pair.second_pixels),
         )
         if motion is not None:
-            edges.append(Edge(first, second, motion.similarity, motion.whitening, kind))
+            edges.append(Edge(first, second, motion.similarity, motion.whitening, loop))
     return edges
 
 
 def _as_good_as_they_are(edges: list[Edge], path: list[Edge], count: int) -> list[Edge]:
     """Edges with their errors made as large as neighbours' contradictions show them to be."""
-    near = [edge for edge in edges if edge.kind == "match"]
+    near = [edge for edge in edges if not edge.loop]
     redundant = 1 - (count - 1) / len(near) if near else 0.0
     if redundant <= 0:
         return edges
@@ -112,7 +112,7 @@ def _as_good_as_they_are(edges: list[Edge], path: list[Edge], count: int) -> lis
 
 
 def _result(solved: SolvedGraph, keyframes: Sequence[int], edges: list[Edge]) -> KeyframeGraph:
-    loops = np.array([edge.kind == "loop" for edge in edges], bool)
+    loops = np.array([edge.loop for edge in edges], bool)
     wrong = solved.residuals[: len(edges)] > OUTLIER
     return KeyframeGraph(
         camera_to_world={

@@ -25,7 +25,6 @@ from mem3r_plugin.refine.pose_graph import (
     OUTLIER,
     STILL,
     Edge,
-    EdgeKind,
     compose,
     invert,
     solve_pose_graph,
@@ -161,7 +160,7 @@ def _shared_edges(bodies: list[_Body], homes: dict[int, int], camera: Intrinsics
     angle = _SHARED_ERROR / camera.fx
     root = whitening(np.diag(np.full(6, angle**2)), _UNIT_ERROR)
     return [
-        Edge(homes[frame], rank, STILL, root, "match", bodies[homes[frame]].frames[frame], at)
+        Edge(homes[frame], rank, STILL, root, False, bodies[homes[frame]].frames[frame], at)
         for rank, body in enumerate(bodies)
         for frame, at in body.frames.items()
         if homes[frame] != rank
@@ -188,9 +187,9 @@ def _matched_edges(
         )
         if motion is not None:
             ours, theirs = bodies[first].frames[pair.first], bodies[second].frames[pair.second]
-            kind: EdgeKind = "loop" if pair.second - pair.first > _NEARBY else "match"
+            loop = pair.second - pair.first > _NEARBY
             edges.append(
-                Edge(first, second, motion.similarity, motion.whitening, kind, ours, theirs)
+                Edge(first, second, motion.similarity, motion.whitening, loop, ours, theirs)
             )
     return edges
 
@@ -205,7 +204,7 @@ def _network_edges(
             motion = network.between(frame, frame + 1)
             ours, theirs = bodies[first].frames[frame], bodies[second].frames[frame + 1]
             edges.append(
-                Edge(first, second, motion.similarity, motion.whitening, "path", ours, theirs)
+                Edge(first, second, motion.similarity, motion.whitening, False, ours, theirs)
             )
     return edges
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +25,6 @@ from mem3r_plugin.geometry.camera import FloatArray
 
 STILL = Similarity(1.0, np.eye(3), np.zeros(3))
 """The motion that changes nothing."""
-
-EdgeKind = Literal["path", "match", "loop"]
-"""What an edge rests on.
-
-* `path`: somebody's word for a step; where it is wrong, its errors are like those around it.
-* `match`: matched features of neighbours, of which some may be false.
-* `loop`: features matched over a long way, which may be false altogether.
-"""
 
 OUTLIER = 4.3
 """Whitened residual beyond which an edge contradicts the graph: chi(7) at 99 %."""
@@ -60,8 +51,8 @@ class Edge:
     """Second frame to first frame."""
     whitening: FloatArray
     """Square root of the information, (7, 7): rotation vector, translation, logarithm of scale."""
-    kind: EdgeKind = "match"
-    """How far it may be wrong: see `EdgeKind`."""
+    loop: bool = False
+    """Whether it may be false altogether, as features matched over a long way may be."""
     first_in_body: Similarity = STILL
     """First frame to its body."""
     second_in_body: Similarity = STILL
@@ -187,7 +178,7 @@ def _along_tree(count: int, edges: Sequence[Edge]) -> list[Similarity]:
 def _uncertainty(edge: Edge) -> float:
     """Positive; any loop costs more than any chain of other edges."""
     spread = float(np.exp(-np.log(np.diag(edge.whitening)).mean()))
-    return spread + (1e9 if edge.kind == "loop" else 0.0)
+    return spread + (1e9 if edge.loop else 0.0)
 
 
 # -- the search ----------------------------------------------------------------------------------
@@ -239,7 +230,6 @@ class _Links:
     second_in_body: _Bodies
     whitening: FloatArray
     loop: NDArray[np.bool_]
-    path: NDArray[np.bool_]
 
     @classmethod
     def stack(cls, edges: Sequence[Edge]) -> _Links:
@@ -250,8 +240,7 @@ class _Links:
             _Bodies.stack([edge.first_in_body for edge in edges]),
             _Bodies.stack([edge.second_in_body for edge in edges]),
             np.array([edge.whitening for edge in edges]).reshape(-1, 7, 7),
-            np.array([edge.kind == "loop" for edge in edges], bool),
-            np.array([edge.kind == "path" for edge in edges], bool),
+            np.array([edge.loop for edge in edges], bool),
         )
 
     @property
@@ -268,7 +257,6 @@ class _Links:
             self.second_in_body.take(chosen),
             self.whitening[chosen],
             self.loop[chosen],
-            self.path[chosen],
         )
 
     def frames(self, bodies: _Bodies) -> tuple[_Bodies, _Bodies]:
@@ -296,10 +284,9 @@ def _norms(links: _Links, bodies: _Bodies) -> FloatArray:
 
 
 def _weights(links: _Links, norms: FloatArray, width: float) -> FloatArray:
-    """Geman-McClure's for loops, at a width; Cauchy's for matches; paths count in full."""
+    """Geman-McClure's for loops, at a width; Cauchy's, which gives up none, for all others."""
     loops = (1 + (norms / width) ** 2) ** -2.0
-    matches = 1 / (1 + (norms / OUTLIER) ** 2)
-    return np.where(links.loop, loops, np.where(links.path, 1.0, matches))
+    return np.where(links.loop, loops, 1 / (1 + (norms / OUTLIER) ** 2))
 
 
 def _step(links: _Links, bodies: _Bodies, weights: FloatArray) -> FloatArray:

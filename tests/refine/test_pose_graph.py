@@ -76,7 +76,7 @@ def test_exact_edges_give_the_exact_places_of_bodies_with_several_frames(seed):
             first = int(rng.integers(second))
             ours, theirs = (inside[i] for i in rng.integers(len(inside), size=2))
             motion = between([compose(bodies[first], ours), compose(bodies[second], theirs)], 0, 1)
-            edges.append(Edge(first, second, motion, ROOT, "match", ours, theirs))
+            edges.append(Edge(first, second, motion, ROOT, False, ours, theirs))
     solved = solve_pose_graph(6, edges)
     assert all(close(*pair) for pair in zip(solved.bodies, bodies, strict=True))
     assert solved.residuals.max() < 1e-6
@@ -99,11 +99,11 @@ def ring(count, seed, false_loops):
     ]
     half = count // 2
     true = [
-        Edge(i, i + half, noisy(between(bodies, i, i + half), rng), ROOT, "loop")
+        Edge(i, i + half, noisy(between(bodies, i, i + half), rng), ROOT, True)
         for i in range(0, half, 3)
     ]
     false = [
-        Edge(int(i), int(j), noisy(STILL, rng), ROOT, "loop")
+        Edge(int(i), int(j), noisy(STILL, rng), ROOT, True)
         for i, j in rng.integers([0, half], [half // 2, half + half // 2], (false_loops, 2))
     ]
     return bodies, edges, true, false
