@@ -5,7 +5,6 @@
       frames.jsonl            one `ScanFrame` a line, append-only; a whole line is a frame
       depth/000000.png        16-bit, network size, value * unit = z-depth, 0 = none
       confidence/000000.png   8-bit, round(255 * (1 - 1 / confidence)), 0 = none
-      feature/000000.npy      float16, (channels,), the network's image-level feature
       images/000000.png       original pixels, only where the source cannot be read again
       state/                  resume checkpoint; gone when the scan is complete
       structure.npz           `Structure`: points and sightings, only in a refined scan
@@ -18,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -36,10 +36,9 @@ FRAMES = "frames.jsonl"
 DEPTH = "depth"
 CONFIDENCE = "confidence"
 IMAGES = "images"
-FEATURE = "feature"
 STATE = "state"
 STRUCTURE = "structure.npz"
-ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, FEATURE, IMAGES, STATE, STRUCTURE)
+ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE, STRUCTURE)
 """Everything a scan keeps directly in its folder."""
 
 DEPTH_HEADROOM = 16
@@ -53,11 +52,6 @@ _HIGHEST_CONFIDENCE = 510.0  # the lower edge of the values that code 255 stands
 def frame_file(scan: Path, kind: str, index: int) -> Path:
     """The PNG of `kind` (`DEPTH`, `CONFIDENCE` or `IMAGES`) that belongs to frame `index`."""
     return scan / kind / f"{index:06d}.png"
-
-
-def feature_file(scan: Path, index: int) -> Path:
-    """The file of the image-level feature of frame `index`."""
-    return scan / FEATURE / f"{index:06d}.npy"
 
 
 @dataclass(frozen=True)
@@ -186,6 +180,8 @@ class ScanFrame:
     """Pose, shape (4, 4), OpenCV axes; world is the first camera of the scan."""
     focal: float
     """The focal length in network pixels that the frame suggests by itself."""
+    feature: NDArray[np.float16] | None = None
+    """What the frame looks like to the network, of unit length, shape (C,); None in older scans."""
 
     def to_line(self) -> bytes:
         """The line, with its end; floats survive exactly."""
@@ -198,6 +194,8 @@ class ScanFrame:
             "camera_to_world": self.camera_to_world.tolist(),
             "focal": self.focal,
         }
+        if self.feature is not None:
+            record["feature"] = b64encode(self.feature.astype("<f2").tobytes()).decode()
         return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
@@ -211,6 +209,9 @@ class ScanFrame:
         pose = np.array(record["camera_to_world"], dtype=np.float64)
         if pose.shape != (4, 4) or not np.isfinite(pose).all():
             raise ValueError("camera_to_world is not a 4x4 matrix of finite numbers")
+        feature = None
+        if "feature" in record:
+            feature = np.frombuffer(b64decode(record["feature"], validate=True), "<f2")
         return cls(
             index=int(record["index"]),
             name=str(record["name"]),
@@ -219,6 +220,7 @@ class ScanFrame:
             image=record["image"],
             camera_to_world=pose,
             focal=float(record["focal"]),
+            feature=feature,
         )
 
 

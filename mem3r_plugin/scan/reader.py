@@ -24,7 +24,6 @@ from mem3r_plugin.scan.format import (
     ScanHeader,
     decode_confidence,
     decode_depth,
-    feature_file,
     frame_file,
 )
 from mem3r_plugin.scan.structure import Structure
@@ -127,21 +126,9 @@ class Scan:
         return decode_confidence(self._read_code(CONFIDENCE, index, np.uint8))
 
     def feature(self, index: int) -> NDArray[np.float32] | None:
-        """What a frame looks like to the network, of unit length, shape (C,); None where it is not kept.
-
-        Raises:
-            ScanError: the file is damaged.
-        """
-        path = feature_file(self.path, self.frames[index].index)
-        try:
-            stored = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, EOFError) as error:
-            raise ScanError(
-                f"{path} is damaged ({error}); delete it, or run again with --overwrite"
-            ) from error
-        return np.asarray(stored, np.float32)
+        """What a frame looks like to the network, of unit length, shape (C,); None where it is not kept."""
+        feature = self.frames[index].feature
+        return None if feature is None else feature.astype(np.float32)
 
     def original_depth(self, index: int) -> NDArray[np.float32]:
         """z-depth on the original pixel grid, shape (H, W), nearest neighbour; 0 = none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO, FileIO
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from mem3r_plugin.scan.format import (
     CONFIDENCE,
     DEPTH,
     ENTRIES,
-    FEATURE,
     FRAMES,
     HEADER,
     IMAGES,
@@ -30,7 +29,6 @@ from mem3r_plugin.scan.format import (
     choose_depth_unit,
     encode_confidence,
     encode_depth,
-    feature_file,
     frame_file,
 )
 from mem3r_plugin.scan.output_errors import output_errors
@@ -127,6 +125,7 @@ class ScanSink:
         depth, too_far = encode_depth(estimate.depth, geometry.depth_unit)
         confidence = encode_confidence(estimate.confidence)
         confidence[depth == 0] = 0
+        feature = estimate.feature
         line = ScanFrame(
             index=index,
             name=estimate.frame.name,
@@ -135,14 +134,13 @@ class ScanSink:
             image=self._image_reference(estimate.frame, index),
             camera_to_world=estimate.camera_to_world,
             focal=estimate.focal,
+            feature=None if feature is None else feature.astype(np.float16),
         ).to_line()
         with output_errors(self.path):
             self._write_png(DEPTH, index, depth)
             self._write_png(CONFIDENCE, index, confidence)
             if self._copies(estimate.frame):
                 self._write_png(IMAGES, index, estimate.frame.image[..., ::-1])
-            if estimate.feature is not None:
-                self._write_feature(index, estimate.feature)
             first = self.header.geometry is None
             clipped = self.header.clipped_depths + int(np.count_nonzero(too_far))
             self.header = replace(self.header, geometry=geometry, clipped_depths=clipped)
@@ -239,7 +237,7 @@ class ScanSink:
                         "start again with --overwrite"
                     )
             file.truncate(file.tell())
-        for folder in (DEPTH, CONFIDENCE, FEATURE, IMAGES):
+        for folder in (DEPTH, CONFIDENCE, IMAGES):
             for path in (self.path / folder).glob("*"):
                 if not path.stem.isdigit() or int(path.stem) >= self._frames:
                     path.unlink()
@@ -271,17 +269,7 @@ class ScanSink:
     def _write_png(self, kind: str, index: int, pixels: NDArray[Any]) -> None:
         path = frame_file(self.path, kind, index)
         encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))[1]
-        self._write_file(path, encoded.tobytes())
-
-    def _write_feature(self, index: int, feature: NDArray[np.floating]) -> None:
-        path = feature_file(self.path, index)
-        path.parent.mkdir(exist_ok=True)
-        content = BytesIO()
-        np.save(content, feature.astype("<f2"), allow_pickle=False)
-        self._write_file(path, content.getvalue())
-
-    def _write_file(self, path: Path, content: bytes) -> None:
-        write_atomically(path, content)
+        write_atomically(path, encoded.tobytes())
         self._unsynced.append(path)
 
     def _append(self, lines: FileIO, line: bytes) -> None:

@@ -70,13 +70,15 @@ def test_confidence_is_stored_in_equal_steps_of_its_share(confidence):
     timestamp=st.floats(0, 1e7),
     focal=st.floats(1e-3, 1e6),
     name=st.text(min_size=1).filter(lambda t: t.encode("utf-8", "ignore").decode() == t),
+    feature=hnp.arrays(np.float16, st.integers(1, 40), elements=st.floats(-1, 1, width=16)),
 )
-def test_frame_line_round_trip_is_exact(pose, timestamp, focal, name):
-    line = ScanFrame(7, name, timestamp, 21, None, pose, focal).to_line()
+def test_frame_line_round_trip_is_exact(pose, timestamp, focal, name, feature):
+    line = ScanFrame(7, name, timestamp, 21, None, pose, focal, feature).to_line()
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     back = ScanFrame.from_line(line)
     np.testing.assert_array_equal(back.camera_to_world, pose)
+    np.testing.assert_array_equal(back.feature, feature)
     assert (back.index, back.name, back.timestamp, back.position, back.image, back.focal) == (
         (7, name, timestamp, 21, None, focal)
     )

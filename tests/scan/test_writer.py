@@ -26,14 +26,9 @@ def test_nothing_but_the_format_is_left(tmp_path):
         "state",
         "structure.npz",
     }
-    for kind, suffix in (
-        ("depth", "png"),
-        ("confidence", "png"),
-        ("images", "png"),
-        ("feature", "npy"),
-    ):
+    for kind in ("depth", "confidence", "images"):
         names = sorted(path.name for path in (tmp_path / "scan" / kind).iterdir())
-        assert names == [f"000000.{suffix}", f"000001.{suffix}"]
+        assert names == ["000000.png", "000001.png"]
 
 
 def test_scan_in_the_way_is_kept_unless_told_otherwise(tmp_path):

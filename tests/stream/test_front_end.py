@@ -47,6 +47,8 @@ def test_estimates_are_sound(small_model, update, precision):
         assert (estimate.intrinsics.width, estimate.intrinsics.height) == (64, 32)
         assert estimate.original_intrinsics.fx == pytest.approx(estimate.original_intrinsics.fy)
         assert estimate.original_intrinsics.cx == pytest.approx(50)
+        assert estimate.feature.dtype == np.float32
+        assert np.linalg.norm(estimate.feature) == pytest.approx(1, rel=1e-5)
     assert not np.allclose(estimates[1].camera_to_world, estimates[0].camera_to_world)
 
 
