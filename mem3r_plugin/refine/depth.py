@@ -31,7 +31,10 @@ CONFIDENT = 3.0
 _LEAST_POINTS = 10
 """Structure points that a keyframe needs to be matched."""
 
-_DOUBT = 0.02
+_BEYOND = 1.25
+"""How far beyond the structure, as a factor of depth, surfaces are looked for."""
+
+_DOUBT = 0.005
 """Weight of a depth that nothing confirms, where confirmed ones have 1."""
 
 
@@ -192,11 +195,11 @@ class _Refinement:
         if prior is not None and correction is not None:
             inverse = torch.where(prior > 0, 1 / prior.clamp_min(1e-6), 0.0)
             belief = PriorDepth(inverse, correction.residual)
-        near, far = np.quantile(known, [0.02, 0.98])
+        near, far = np.quantile(known, [0.02, 0.98]).tolist()
         self.measured[index] = plane_sweep(
             self.view(index),
             [self.view(other) for other in self.neighbours(index)],
-            (float(near) / 1.3, float(far) * 1.5),
+            (near / _BEYOND, far * _BEYOND),
             self.config.stereo,
             belief,
         )

@@ -8,10 +8,12 @@ import numpy as np
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
-from mem3r_plugin.geometry.pose import invert_pose, transform_points
+from mem3r_plugin.geometry.pose import invert_pose
 
 _SPREAD = 0.6
 """Standard deviation of the logarithm of a good angle."""
+_POINTS = 200
+"""As many points tell overlap and angle well enough."""
 
 
 def choose_neighbours(
@@ -40,20 +42,20 @@ def choose_neighbours(
     Returns:
         Views, the best first; those that see nothing of it are left out.
     """
-    to_view = camera_to_world[index, :3, 3] - points
-    scores = []
-    for other in candidates:
-        seen = transform_points(invert_pose(camera_to_world[other]), points)
-        seen[seen[:, 2] <= 0] = np.nan
-        overlap = float(np.mean(camera.contains(camera.project(seen))))
-        median = np.degrees(np.median(_angles(to_view, camera_to_world[other, :3, 3] - points)))
-        bell = np.exp(-0.5 * (np.log(max(median, 1e-3) / angle) / _SPREAD) ** 2)
-        scores.append(overlap * float(bell))
-    ranked = np.argsort(-np.array(scores), kind="stable")[:count]
+    points = points[:: max(1, len(points) // _POINTS)]
+    poses = camera_to_world[np.asarray(candidates, np.int64)]
+    inverse = invert_pose(poses)
+    seen = points @ inverse[:, :3, :3].swapaxes(1, 2) + inverse[:, None, :3, 3]
+    seen[seen[..., 2] <= 0] = np.nan
+    overlap = camera.contains(camera.project(seen)).mean(axis=1)
+    to_view, to_other = camera_to_world[index, :3, 3] - points, poses[:, None, :3, 3] - points
+    median = np.degrees(np.median(_angles(to_view, to_other), axis=1))
+    scores = overlap * np.exp(-0.5 * (np.log(median.clip(1e-3) / angle) / _SPREAD) ** 2)
+    ranked = np.argsort(-scores, kind="stable")[:count].tolist()
     return [candidates[rank] for rank in ranked if scores[rank] > 1e-3]
 
 
 def _angles(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Angles (n,) between vectors (n, 3), in radians."""
+    """Angles (...) between vectors (..., 3), in radians."""
     cross = np.linalg.norm(np.cross(first, second), axis=-1)
     return np.arctan2(cross, (first * second).sum(axis=-1))

@@ -75,10 +75,10 @@ def plane_sweep(
     score = match(small, [view.smaller(2) for view in others], planes[:, None, None], config.window)
     cost = (1 - score).permute(1, 2, 0).contiguous()
     if prior is not None:
-        cost += _prior_cost(_resize(prior.inverse_depth, small), planes, prior, config)
+        cost += _prior_cost(_halved(prior.inverse_depth), planes, prior, config)
     total = aggregate(cost, small.grey, config.small_step, config.large_step)
     coarse = planes[0] + spacing * _best_position(-total.permute(2, 0, 1))
-    return _refined(reference, others, _resize(coarse, reference), spacing / 4, config)
+    return _refined(reference, others, _enlarged(coarse, reference), spacing / 4, config)
 
 
 def match(reference: View, others: Sequence[View], inverse_depth: Tensor, window: int) -> Tensor:
@@ -155,8 +155,15 @@ def _box(values: Tensor, window: int) -> Tensor:
     return flat.reshape(values.shape)
 
 
-def _resize(values: Tensor, view: View) -> Tensor:
-    """A map resampled to the size of a view."""
-    return functional.interpolate(
-        values[None, None], size=view.grey.shape, mode="bilinear", antialias=True
-    )[0, 0]
+def _halved(values: Tensor) -> Tensor:
+    """A map averaged over what is known of 2 x 2 pixels; 0 = unknown; a remainder is cut off."""
+    total, known = functional.avg_pool2d(torch.stack([values, (values > 0).to(values)]), 2)
+    return total / known.clamp_min(0.25)
+
+
+def _enlarged(values: Tensor, view: View) -> Tensor:
+    """A map of `view.smaller(2)` at the size of the view; what was cut off repeats the border."""
+    larger = functional.interpolate(values[None, None], scale_factor=2, mode="bilinear")
+    height, width = view.grey.shape
+    rest = (0, width - larger.shape[3], 0, height - larger.shape[2])
+    return functional.pad(larger, rest, mode="replicate")[0, 0]

@@ -1,3 +1,6 @@
+import multiprocessing
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +164,59 @@ def test_the_corrections_say_how_well_the_prior_fits(refined) -> None:
     for result in refined:
         assert result.correction is not None
         assert result.correction.residual < 0.02
+
+
+def start_refinement(folder: Path) -> Iterator[RefinedDepth]:
+    return refine_depth(
+        np.stack([stereo_room.pose(i) for i in range(5)]),
+        stereo_room.CAMERA,
+        stereo_room.picture,
+        [stereo_room.structure(i) for i in range(5)],
+        keyframes=range(5),
+        folder=folder,
+    )
+
+
+def _refine_until_killed(folder: Path) -> None:
+    for _ in start_refinement(folder):
+        pass
+
+
+def test_killed_while_matching_it_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    whole = list(start_refinement(tmp_path / "whole"))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_refine_until_killed, args=(tmp_path / "killed",)
+    )
+    process.start()
+    while len(list((tmp_path / "killed").glob("[0-9]*.npy"))) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("0*.npy")}
+    again = list(start_refinement(tmp_path / "killed"))
+    for first, second in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(first.depth, second.depth)
+        np.testing.assert_array_equal(first.confidence, second.confidence)
+    for name, written in kept.items():
+        assert (tmp_path / "killed" / name).stat().st_mtime_ns == written  # not matched again
+
+
+def test_it_can_start_at_any_frame_and_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    arguments = (
+        np.stack([stereo_room.pose(i) for i in range(3)]),
+        stereo_room.CAMERA,
+        stereo_room.picture,
+        [stereo_room.structure(i) for i in range(3)],
+        [0, 2],
+        tmp_path,
+    )
+    whole = list(refine_depth(*arguments, progress=lambda *state: told.append(state)))
+    assert told[0] == ("matching keyframes", 0, 2)
+    assert told[-1] == ("refining depth", 2, 3)
+    (last,) = refine_depth(*arguments, start=2)
+    assert last.index == 2
+    np.testing.assert_array_equal(last.depth, whole[2].depth)
 
 
 def test_a_frame_without_anything_known_has_no_depth(tmp_path: Path) -> None:
