@@ -275,6 +275,7 @@ COLUMNS = (
     "depth disagreement run → refined",
     "AbsRel run → refined",
     "median of confident (share)",
+    "both at the scale of least absolute error",
     "depth, CPU s (wall) a keyframe",
     "export: error, track length",
 )
@@ -295,6 +296,7 @@ def print_row(case: str, result: Record) -> None:
     poses, export = ours.get("poses") or {}, get(ours, "export", "measured") or {}
     frames = ours.get("frames")
     confident = get(ours, "errors", "depth", "confident", "median_rel")
+    fitted = get(ours, "errors", "depth", "least_absolute") or {}
     supports = ", ".join(str(poses.get(name, "-")) for name in ("mapped", "tracked", "carried"))
     pieces = theirs.get("pieces", 0)
     cells = (
@@ -311,6 +313,8 @@ def print_row(case: str, result: Record) -> None:
             for path in ("errors_before", "errors")
         ),
         f"{percent(confident)} ({percent(get(ours, 'errors', 'depth', 'confident_share'))})",
+        f"{number(get(fitted, 'scaled', 'abs_rel'), '.3f')}, "
+        f"{percent(get(fitted, 'confident', 'median_rel'))}",
         f"{number(ours.get('depth_cpu_seconds_per_keyframe'), '.2f')} "
         f"({number(ours.get('depth_seconds_per_keyframe'), '.2f')})",
         f"{number(export.get('mean_reprojection_error'), '.2f')} px, "

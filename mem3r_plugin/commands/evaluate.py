@@ -33,6 +33,8 @@ _ROWS = (
     ("depth, one scale: share within 25 %", "depth.scaled", "delta_125"),
     ("depth, one scale: median error, confident pixels", "depth.confident", "median_rel"),
     ("share of these pixels", "depth", "confident_share"),
+    ("depth, scale of least absolute error: AbsRel", "depth.least_absolute.scaled", "abs_rel"),
+    ("the same, confident pixels: median error", "depth.least_absolute.confident", "median_rel"),
     ("depth, metric: AbsRel", "depth.metric", "abs_rel"),
     ("surface: Chamfer", "reconstruction", "chamfer"),
     ("surface: accuracy", "reconstruction", "accuracy"),

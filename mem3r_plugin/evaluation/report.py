@@ -36,10 +36,12 @@ def evaluate(
         * `frames`;
         * `trajectory`, fields of `TrajectoryErrors`, by evo;
         * `depth`, None where the sequence has none: fields of `DepthErrors` for `metric`, `scaled`
-          (one scale for the sequence, by least absolute error), and at the same scale `confident`
-          (pixels that a refined scan calls confident, None where there is none) and `most_confident`
-          (the best 70 % by rank); `coverage` and `confident_share`, the shares of the pixels with true
-          depth that the scan has depth for, and that it calls confident;
+          (one median scale for the sequence), and at the same scale `confident` (pixels that a
+          refined scan calls confident, None where there is none) and `most_confident` (the best 70 %
+          by rank); `least_absolute` has `scaled` and `confident` at the scale of least absolute error,
+          which does not jump where few depths lie around the median; `coverage` and
+          `confident_share` are the shares of the pixels with true depth that the scan has depth for,
+          and that it calls confident;
         * `reconstruction`, fields of `ReconstructionErrors`, None where the sequence has no depth.
 
         What the protocol does not measure is left out.
@@ -113,22 +115,27 @@ def _depth(
     if not known.any():
         return None
     predicted, true = compared.predicted[known], compared.true[known]
-    scaled = depth_errors(predicted, true, "absolute")
+    scaled = depth_errors(predicted, true, "median")
+    fitted = depth_errors(predicted, true, "absolute")
 
-    def at_that_scale(part: NDArray[Any]) -> dict[str, Any] | None:
+    def at_scale(scale: float, part: NDArray[Any]) -> dict[str, Any] | None:
         if not len(predicted[part]):
             return None
-        return asdict(depth_errors(scaled.scale * predicted[part], true[part], "metric"))
+        return asdict(depth_errors(scale * predicted[part], true[part], "metric"))
 
     confidence = compared.confidence[known]
     confident = confidence >= CONFIDENT * (1 - _CODE_STEP)
     # The rank, not a threshold: confidences are coded in 8 bits and many are equal.
-    order = np.argsort(-confidence, kind="stable")
+    best = np.argsort(-confidence, kind="stable")[: round(MOST_CONFIDENT * len(compared.true))]
     return {
         "metric": asdict(depth_errors(predicted, true, "metric")),
         "scaled": asdict(scaled),
-        "confident": at_that_scale(confident),
-        "most_confident": at_that_scale(order[: round(MOST_CONFIDENT * len(compared.true))]),
+        "confident": at_scale(scaled.scale, confident),
+        "most_confident": at_scale(scaled.scale, best),
+        "least_absolute": {
+            "scaled": asdict(fitted),
+            "confident": at_scale(fitted.scale, confident),
+        },
         "coverage": float(known.mean()),
         "confident_share": float(confident.sum() / len(compared.true)),
     }

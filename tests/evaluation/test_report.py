@@ -72,6 +72,17 @@ def test_no_pixel_may_be_confident(tmp_path: Path) -> None:
     scan = make_room_scan(tmp_path / "room", name="{:06d}", edit=unsure)
     (result,) = evaluate(scan, load_sequence(tmp_path / "truth"), Protocol(("depth",)))["results"]
     assert (result["depth"]["confident"], result["depth"]["confident_share"]) == (None, 0)
+    assert result["depth"]["least_absolute"]["confident"] is None
+
+
+def test_both_scales_are_told(tmp_path: Path) -> None:
+    write_room_sequence(tmp_path / "truth")
+    scan = make_room_scan(tmp_path / "room", name="{:06d}")
+    (result,) = evaluate(scan, load_sequence(tmp_path / "truth"), Protocol(("depth",)))["results"]
+    fitted = result["depth"]["least_absolute"]["scaled"]
+    assert fitted["scale"] == pytest.approx(SCALE, rel=5e-3)
+    assert result["depth"]["scaled"]["scale"] == pytest.approx(SCALE, rel=5e-3)
+    assert fitted["abs_rel"] < 5e-3
 
 
 def test_lengths_are_beginnings_of_the_scan(tmp_path: Path) -> None:
