@@ -32,10 +32,26 @@ class SurfacePart:
     """Unit normals towards the cameras, shape (V, 3)."""
     colors: NDArray[np.uint8]
     """RGB, shape (V, 3)."""
-    faces: NDArray[np.int64]
+    faces: NDArray[np.int32]
     """Vertex indices, counter-clockwise seen from outside, shape (F, 3)."""
     shared: NDArray[np.bool_]
     """Vertices that faces of other tiles use as well, shape (V,)."""
+
+    def encode(self) -> bytes:
+        """As bytes."""
+        arrays = (self.positions, self.normals, self.colors, self.shared, self.faces)
+        return np.int64(len(self.positions)).tobytes() + b"".join(a.tobytes() for a in arrays)
+
+    @classmethod
+    def decode(cls, tile: int, data: bytes) -> SurfacePart:
+        """The inverse of `encode`."""
+        count = int(np.frombuffer(data, np.int64, 1)[0])
+        positions = np.frombuffer(data, np.float32, 3 * count, 8).reshape(-1, 3)
+        normals = np.frombuffer(data, np.float32, 3 * count, 8 + 12 * count).reshape(-1, 3)
+        colors = np.frombuffer(data, np.uint8, 3 * count, 8 + 24 * count).reshape(-1, 3)
+        shared = np.frombuffer(data, np.bool_, count, 8 + 27 * count)
+        faces = np.frombuffer(data, np.int32, offset=8 + 28 * count).reshape(-1, 3)
+        return cls(tile, positions, normals, colors, faces, shared)
 
 
 def tiles(store: BlockStore) -> list[int]:
@@ -57,7 +73,8 @@ def surface_parts(
 
     A tile is extracted with the layer of blocks around it, and keeps the triangles whose centre it
     holds. Tiles meet in vertices of the same coordinates to the last bit, and each triangle of the
-    whole surface is in exactly one part.
+    whole surface is in exactly one part. Parts are kept in the store, and made anew only where blocks
+    have changed.
 
     Args:
         store: The blocks.
@@ -67,12 +84,15 @@ def surface_parts(
     """
     cache = _RegionCache(store, cached_blocks)
     for tile in tiles(store):
-        blocks = _with_margin(tile, cache)
-        mesh = _marching_cubes(blocks, voxel_size, min_weight)
-        if mesh is not None:
-            yield _own_part(tile, *mesh, voxel_size)
-        else:
-            yield _empty_part(tile)
+        regions = _regions_around(tile)
+        made_from = f"{min_weight} {[store.version(region) for region in regions]}"
+        known = store.load_surface(tile, made_from)
+        if known is not None:
+            yield SurfacePart.decode(tile, known)
+            continue
+        part = _tile_surface(tile, [cache[region] for region in regions], voxel_size, min_weight)
+        store.save_surface(tile, made_from, part.encode())
+        yield part
 
 
 class _RegionCache:
@@ -93,28 +113,33 @@ class _RegionCache:
         return self._regions[region]
 
 
-def _with_margin(tile: int, cache: _RegionCache) -> Blocks:
-    """The blocks of a tile and of the layer of blocks around it."""
+def _tile_bounds(tile: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The blocks of a tile and of the layer around it: first, and one beyond the last, (3,) each."""
     low = unpack_keys(np.array([tile]))[0] * _TILE_BLOCKS - 1
-    high = low + _TILE_BLOCKS + 2
-    ranges = [
-        range(a // REGION_SIZE, (b - 1) // REGION_SIZE + 1) for a, b in zip(low, high, strict=True)
+    return low, low + _TILE_BLOCKS + 2
+
+
+def _regions_around(tile: int) -> list[int]:
+    """The regions that hold the blocks of `_tile_bounds`."""
+    axes = [
+        range(low // REGION_SIZE, (high - 1) // REGION_SIZE + 1)
+        for low, high in zip(*_tile_bounds(tile), strict=True)
     ]
-    regions = pack_keys(np.array(list(product(*ranges))))
+    return pack_keys(np.array(list(product(*axes)))).tolist()
+
+
+def _tile_surface(
+    tile: int, regions: list[Blocks], voxel_size: float, min_weight: float
+) -> SurfacePart:
+    """The surface of a tile from the regions around it."""
+    low, high = _tile_bounds(tile)
     parts = []
-    for region in regions.tolist():
-        blocks = cache[region]
+    for blocks in regions:
         coordinates = unpack_keys(blocks.keys)
-        inside = ((coordinates >= low) & (coordinates < high)).all(axis=1)
-        parts.append(
-            Blocks(
-                blocks.keys[inside],
-                blocks.tsdf[inside],
-                blocks.weight[inside],
-                blocks.color[inside],
-            )
-        )
-    return Blocks.concatenate(parts)
+        inside: NDArray[np.bool_] = ((coordinates >= low) & (coordinates < high)).all(axis=1)
+        parts.append(blocks[inside])
+    mesh = _marching_cubes(Blocks.concatenate(parts), voxel_size, min_weight)
+    return _empty_part(tile) if mesh is None else _own_part(tile, *mesh, voxel_size)
 
 
 def _marching_cubes(
@@ -176,7 +201,7 @@ def _empty_part(tile: int) -> SurfacePart:
         nothing,
         nothing,
         nothing.astype(np.uint8),
-        nothing.astype(np.int64),
+        nothing.astype(np.int32),
         np.empty(0, bool),
     )
 
@@ -197,8 +222,8 @@ def _vertex_normals(
     return (total / np.where(length > 0, length, 1)).astype(np.float32)
 
 
-def _sorted_faces(faces: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sorted_faces(faces: NDArray[np.int64]) -> NDArray[np.int32]:
     """Faces with their lowest vertex first, in rising order; which way round they go is kept."""
     first = faces.argmin(axis=1)
     turned = np.take_along_axis(faces, (first[:, None] + np.arange(3)) % 3, axis=1)
-    return turned[np.lexsort(turned.T[::-1])]
+    return turned[np.lexsort(turned.T[::-1])].astype(np.int32)

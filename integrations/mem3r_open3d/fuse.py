@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mem3r_open3d.config import FusionConfig
@@ -164,9 +165,11 @@ def _changes(
     """The changes by position, a frame's removal before its return."""
     old = {record.position: record for record in taken_out}
     new = {record.position: record for record in added}
+    earlier = cache(Scan.open)
     for position in sorted(old.keys() | new.keys()):
         if position in old:
-            frame = remembered_frame(old[position], fusion.config)
+            scan_then = earlier(old[position].scan)
+            frame = remembered_frame(old[position], scan_then, fusion.config)
             yield fusion.prepare(old[position], frame, -1.0)
         if position in new:
             frame = scan_frame(scan, position, fusion.config)

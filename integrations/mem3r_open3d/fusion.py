@@ -139,16 +139,19 @@ def frame_digest(
     return digest.hexdigest()
 
 
-def remembered_frame(record: FusedFrame, config: FusionConfig) -> DepthFrame:
-    """A frame as it was fused, to take it out again.
+def remembered_frame(record: FusedFrame, scan: Scan, config: FusionConfig) -> DepthFrame:
+    """A frame as it was fused, to take it out again; `scan` is that of the record.
 
     Raises:
         ScanError: its depth is no longer what was fused.
     """
     digest = frame_digest(record.scan, record.position, record.intrinsics, record.camera_to_world)
     if digest != record.digest:
-        raise ScanError(f"frame {record.position} of {record.scan} has changed since it was fused")
-    frame = scan_frame(Scan.open(record.scan), record.position, config)
+        raise ScanError(
+            f"frame {record.position} of {record.scan} has changed since it was fused; start again with "
+            "--overwrite"
+        )
+    frame = scan_frame(scan, record.position, config)
     return replace(frame, intrinsics=record.intrinsics, camera_to_world=record.camera_to_world)
 
 

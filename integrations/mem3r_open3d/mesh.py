@@ -84,6 +84,7 @@ def write_surface(
                 for done, part in enumerate(parts, start=1):
                     weld.add(part)
                     progress("extracting the surface", done, total)
+            store.commit()
             vertices, faces = weld.vertices, weld.faces
             if config.min_island:
                 vertices, faces = without_islands(vertices, faces, config.min_island, folder)

@@ -29,7 +29,10 @@ _VERSION = 1
 _CACHE_BYTES = 32_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS regions (key INTEGER PRIMARY KEY, blocks INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS regions (
+    key INTEGER PRIMARY KEY, version INTEGER NOT NULL, blocks INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS surface (
+    tile INTEGER PRIMARY KEY, made_from TEXT NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS frames (
     position INTEGER PRIMARY KEY, digest TEXT NOT NULL, scan TEXT NOT NULL, camera TEXT NOT NULL,
     camera_to_world BLOB NOT NULL);
@@ -51,6 +54,9 @@ class Blocks:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Blocks:
+        return Blocks(self.keys[chosen], self.tsdf[chosen], self.weight[chosen], self.color[chosen])
 
     @classmethod
     def concatenate(cls, parts: Iterable[Blocks]) -> Blocks:
@@ -146,9 +152,9 @@ class BlockStore:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
             self._database.execute("BEGIN IMMEDIATE")
-            self._regions: dict[int, int] = dict(
-                self._database.execute("SELECT key, blocks FROM regions")
-            )
+            rows = self._database.execute("SELECT key, version, blocks FROM regions").fetchall()
+        self._regions: dict[int, tuple[int, int]] = {key: (version, n) for key, version, n in rows}
+        self._last_version = max((version for version, _ in self._regions.values()), default=0)
         if self.read("format", {"name": _FORMAT, "version": _VERSION})["version"] != _VERSION:
             raise ScanError(f"{path} is a fusion of another version; start again with --overwrite")
         self.note("format", {"name": _FORMAT, "version": _VERSION})
@@ -177,7 +183,11 @@ class BlockStore:
 
     def count(self, region: int) -> int:
         """How many blocks of a region are on disk."""
-        return self._regions.get(region, 0)
+        return self._regions.get(region, (0, 0))[1]
+
+    def version(self, region: int) -> int:
+        """Another number each time that the region is saved; 0 where it holds no blocks."""
+        return self._regions.get(region, (0, 0))[0]
 
     def load(self, region: int) -> Blocks:
         """The blocks of a region; none where it holds none."""
@@ -194,11 +204,29 @@ class BlockStore:
                 self._database.execute("DELETE FROM regions WHERE key = ?", (region,))
                 self._regions.pop(region, None)
                 return
+            self._last_version += 1
             self._database.execute(
-                "INSERT OR REPLACE INTO regions VALUES (?, ?, ?)",
-                (region, len(blocks), blocks.encode()),
+                "INSERT OR REPLACE INTO regions VALUES (?, ?, ?, ?)",
+                (region, self._last_version, len(blocks), blocks.encode()),
             )
-            self._regions[region] = len(blocks)
+            self._regions[region] = self._last_version, len(blocks)
+
+    # -- surface ---------------------------------------------------------------------------------
+
+    def load_surface(self, tile: int, made_from: str) -> bytes | None:
+        """What `save_surface` kept for a tile, if it was made from the same."""
+        with self._errors():
+            row = self._database.execute(
+                "SELECT data FROM surface WHERE tile = ? AND made_from = ?", (tile, made_from)
+            ).fetchone()
+        return None if row is None else row[0]
+
+    def save_surface(self, tile: int, made_from: str, data: bytes) -> None:
+        """Keep the surface of a tile."""
+        with self._errors():
+            self._database.execute(
+                "INSERT OR REPLACE INTO surface VALUES (?, ?, ?)", (tile, made_from, data)
+            )
 
     # -- frames and notes ----------------------------------------------------------------------
 
