@@ -17,6 +17,7 @@ COMMANDS = {
     "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
     "process": "do it all: video in, project for nerfstudio and COLMAP out",
     "fuse": "fuse the depth of a scan into a coloured mesh or points with normals (needs Open3D)",
+    "view": "look at a scan or a mesh, in a window or as a picture (needs Open3D)",
     "export": "write a scan as a COLMAP or nerfstudio project, a trajectory or a point cloud",
     "check": "read an exported project as every program would, and compare what they see",
     "scale": "measure how long the unit of a scan is, and keep it for every export",
