@@ -70,9 +70,7 @@ class PosedFrames:
     def save(self, file: Path) -> None:
         """Write all of it to an `.npz` file, whole or not at all."""
         content = io.BytesIO()
-        bent = {}
-        if self.undistortion is not None:
-            bent["undistortion"] = np.array(json.dumps(self.undistortion.to_json()))
+        bent = self.undistortion and self.undistortion.to_json()
         np.savez(
             content,
             camera=np.array(list(asdict(self.camera).values()), np.float64),
@@ -82,7 +80,7 @@ class PosedFrames:
             frames=self.frames,
             rows=self.rows,
             pixels=self.pixels,
-            **bent,
+            undistortion=np.array(json.dumps(bent)),
         )
         write_atomically(file, content.getvalue())
 
@@ -96,13 +94,16 @@ class PosedFrames:
         try:
             with np.load(file) as stored:
                 fx, fy, cx, cy, width, height = stored["camera"].tolist()
-                bent = str(stored["undistortion"]) if "undistortion" in stored else None
+                bent = json.loads(str(stored["undistortion"]))
                 return cls(
-                    Intrinsics(fx, fy, cx, cy, int(width), int(height)),
-                    stored["camera_to_world"],
-                    tuple(_SUPPORTS[code] for code in stored["support"]),
-                    *(stored[name] for name in ("points", "frames", "rows", "pixels")),
-                    undistortion=bent and Undistortion.from_json(json.loads(bent)),
+                    camera=Intrinsics(fx, fy, cx, cy, int(width), int(height)),
+                    camera_to_world=stored["camera_to_world"],
+                    support=tuple(_SUPPORTS[code] for code in stored["support"]),
+                    points=stored["points"],
+                    frames=stored["frames"],
+                    rows=stored["rows"],
+                    pixels=stored["pixels"],
+                    undistortion=bent and Undistortion.from_json(bent),
                 )
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise ScanError(f"{file} is damaged ({error}); start again with --overwrite") from error
