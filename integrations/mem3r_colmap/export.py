@@ -179,10 +179,11 @@ def _warnings(scan: Scan, points: int, without_points: int) -> tuple[str, ...]:
     if points == 0:
         warnings.append(
             "no point is seen in enough pictures, so the model has poses only; "
-            "min_track_length = 1 would keep points that a single picture vouches for"
+            "--min-track-length 1 keeps points that a single picture vouches for"
         )
     elif without_points:
         warnings.append(
-            f"{without_points} of {len(scan)} pictures see no point; some readers (gsplat's) fail on them"
+            f"{without_points} of {len(scan)} pictures see no point, which some readers (gsplat's) cannot "
+            "take: their depth agrees with no other picture; refine the scan, or leave these pictures out"
         )
     return tuple(warnings)

@@ -1,4 +1,8 @@
-"""Trajectory errors by evo, whose numbers papers report (https://github.com/MichaelGrupp/evo)."""
+"""Trajectory errors by evo, whose numbers papers report (https://github.com/MichaelGrupp/evo).
+
+evo is under the GPL-3, so it is no requirement of this package: it comes with the extra `evaluate`, and is
+imported only when a trajectory is measured.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,8 @@ _WEAK_DEPTH = 0.1
 _WEAK_REPROJECTION = 3.0
 _WEAK_STRETCH = 3
 """Shorter runs of weak frames get no warning."""
+_NAMED_STRETCHES = 5
+"""A warning names so many stretches, the longest ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,18 +234,26 @@ def _closes_loop(tracks: Tracks) -> NDArray[np.bool_]:
 
 
 def _warnings(frames: tuple[FrameScore, ...], tracked: bool) -> tuple[str, ...]:
-    """One sentence for every stretch of frames that are weak for the same reason."""
+    """One sentence for every reason, with the stretches of frames that are weak for it."""
     reasons = [_weakness(frame, tracked) for frame in frames]
-    warnings, start = [], 0
+    stretches: dict[str, list[range]] = {}
+    start = 0
     for index in range(1, len(frames) + 1):
         if index < len(frames) and reasons[index] == reasons[start]:
             continue
-        reason = reasons[start]
-        if reason and index - start >= min(_WEAK_STRETCH, len(frames)):
-            first, last = frames[start].name, frames[index - 1].name
-            warnings.append(f"frames {first} to {last} ({index - start}) are weak: {reason}")
+        if reasons[start] and index - start >= min(_WEAK_STRETCH, len(frames)):
+            stretches.setdefault(reasons[start], []).append(range(start, index))
         start = index
-    return tuple(warnings)
+    return tuple(f"{_named(frames, weak)} are weak: {why}" for why, weak in stretches.items())
+
+
+def _named(frames: tuple[FrameScore, ...], stretches: list[range]) -> str:
+    """The longest stretches by the names of their ends, in order, and how many others there are."""
+    longest = sorted(sorted(stretches, key=len)[-_NAMED_STRETCHES:], key=lambda part: part.start)
+    names = [f"{frames[part[0]].name} to {frames[part[-1]].name} ({len(part)})" for part in longest]
+    others = stretches[: len(stretches) - len(longest)]
+    rest = f" and {len(others)} shorter stretches" if others else ""
+    return f"frames {', '.join(names)}{rest}"
 
 
 def _weakness(frame: FrameScore, tracked: bool) -> str:
@@ -258,7 +268,10 @@ def _weakness(frame: FrameScore, tracked: bool) -> str:
             "the poses do not explain what the pictures show; look for fast turns or moving things"
         )
     if frame.depth_disagreement is None:
-        return "the depth maps do not overlap with those around, so the poses cannot be trusted"
+        return (
+            "their depth maps do not overlap with those around, so the poses cannot be trusted; look "
+            "for a cut in the video, or a turn too fast for it"
+        )
     if frame.depth_disagreement > _WEAK_DEPTH:
         return (
             "depth differs between neighbouring pictures; look for glass, mirrors or moving things"

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
-from mem3r_plugin.refine.score import Tracks, is_worse, reprojection_errors, score_scan
+from mem3r_plugin.refine.score import (
+    FrameScore,
+    Tracks,
+    _warnings,
+    is_worse,
+    reprojection_errors,
+    score_scan,
+)
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.room_scan import make_room_scan, room_points, room_pose
@@ -95,6 +102,17 @@ def test_a_stretch_without_points_is_named(room: Scan) -> None:
     tracks = Tracks(tracks.frames[kept], tracks.rows[kept], tracks.pixels[kept])
     (warning,) = score_scan(room, tracks).warnings
     assert warning.startswith("frames 002.png to 005.png (4) are weak: hardly any point")
+
+
+def test_stretches_of_one_weakness_share_a_warning() -> None:
+    frames = tuple(
+        FrameScore(f"{index:03d}.png", 0.01, 0.5, 0 if index % 8 < 3 + index // 50 else 99, 3.0)
+        for index in range(64)
+    )
+    (warning,) = _warnings(frames, tracked=True)
+    assert warning.count(" to ") == 5
+    assert "056.png to 059.png (4)" in warning
+    assert " and 3 shorter stretches are weak: hardly any point" in warning
 
 
 def test_a_camera_that_does_not_move_is_scored(room: Scan) -> None:
