@@ -105,7 +105,9 @@ def score_scan(
             FrameScore(frame.name, value, None, 0, None)
             for frame, value in zip(scan.frames, disagreement, strict=True)
         )
-        return ScanScore(_median(disagreement), None, None, None, _warnings(frames, False), frames)
+        return ScanScore(
+            _median(disagreement), None, None, None, weakness_warnings(frames, False), frames
+        )
     error = reprojection_errors(scan, tracks)
     lengths = np.bincount(tracks.rows)
     loops = _closes_loop(tracks)
@@ -118,7 +120,7 @@ def score_scan(
         reprojection_error=float(np.median(error)),
         track_length=float(lengths[lengths > 0].mean()),
         loop_residual=float(np.median(error[loops])) if loops.any() else None,
-        warnings=_warnings(frames, True),
+        warnings=weakness_warnings(frames, True),
         frames=frames,
     )
 
@@ -233,8 +235,13 @@ def _closes_loop(tracks: Tracks) -> NDArray[np.bool_]:
     return np.isin(tracks.rows, rows[1:][gaps])
 
 
-def _warnings(frames: tuple[FrameScore, ...], tracked: bool) -> tuple[str, ...]:
-    """One sentence for every reason, with the stretches of frames that are weak for it."""
+def weakness_warnings(frames: tuple[FrameScore, ...], tracked: bool) -> tuple[str, ...]:
+    """One sentence for every reason, with the stretches of frames that are weak for it.
+
+    Args:
+        frames: The scores of all frames of a scan.
+        tracked: Whether there are tracks, so that a frame without points is weak.
+    """
     reasons = [_weakness(frame, tracked) for frame in frames]
     stretches: dict[str, list[range]] = {}
     start = 0

@@ -10,10 +10,10 @@ from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.refine.score import (
     FrameScore,
     Tracks,
-    _warnings,
     is_worse,
     reprojection_errors,
     score_scan,
+    weakness_warnings,
 )
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import FrameEstimate
@@ -109,7 +109,7 @@ def test_stretches_of_one_weakness_share_a_warning() -> None:
         FrameScore(f"{index:03d}.png", 0.01, 0.5, 0 if index % 8 < 3 + index // 50 else 99, 3.0)
         for index in range(64)
     )
-    (warning,) = _warnings(frames, tracked=True)
+    (warning,) = weakness_warnings(frames, tracked=True)
     assert warning.count(" to ") == 5
     assert "056.png to 059.png (4)" in warning
     assert " and 3 shorter stretches are weak: hardly any point" in warning
