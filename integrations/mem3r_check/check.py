@@ -28,6 +28,9 @@ from mem3r_plugin.progress import ProgressCallback, no_progress
 CHECKS = ("pictures", "tracks", "cameras", "seeds", "depth", "colours")
 """What is checked of every reading, in this order."""
 
+_COLOURS_OF = ("pycolmap", TRANSFORMS)
+"""Readers whose pictures are looked at; the others open the same files."""
+
 
 @dataclass(frozen=True)
 class ReaderReport:
@@ -128,15 +131,13 @@ def _sightings(project: Path) -> Sightings | None:
 def _examine(
     reading: Reading, reference: Reading | None, sightings: Sightings | None
 ) -> ReaderReport:
-    verdicts = {
-        "pictures": check_pictures(reading),
-        "tracks": check_sightings(reading, sightings),
-        "cameras": check_agreement(reading, reference) if reference else Verdict("first"),
-        "seeds": check_seeds(reading, sightings),
-        "depth": check_depth(reading, sightings),
-        "colours": NO_EVIDENCE,
-    }
-    broken = verdicts["pictures"].problem is not None
-    if not broken and reading.reader in ("pycolmap", TRANSFORMS):  # the others open the same files
-        verdicts["colours"] = check_colours(reading, sightings)
+    verdicts = dict.fromkeys(CHECKS, NO_EVIDENCE)
+    verdicts["pictures"] = check_pictures(reading)
+    verdicts["tracks"] = check_sightings(reading, sightings)
+    verdicts["seeds"] = check_seeds(reading, sightings)
+    if verdicts["tracks"].problem is None:  # else the rest would only repeat it
+        verdicts["cameras"] = check_agreement(reading, reference) if reference else Verdict("first")
+        verdicts["depth"] = check_depth(reading, sightings)
+        if verdicts["pictures"].problem is None and reading.reader in _COLOURS_OF:
+            verdicts["colours"] = check_colours(reading, sightings)
     return ReaderReport(reading.reader, verdicts, notes=reading.notes)

@@ -28,7 +28,7 @@ def explain(views: Views, sightings: Sightings) -> str:
         repaired = {name: replace(v, camera_to_world=repair(v)) for name, v in views.items()}
         if median_error(repaired, sightings) < _ENOUGH:
             return text
-    for look in (_camera_mistake, _shuffled, _other_coordinates):
+    for look in (_camera_mistake, _shuffled, _some_pictures, _other_coordinates):
         found = look(views, sightings)
         if found is not None:
             return found
@@ -133,6 +133,25 @@ def _shuffled(views: Views, sightings: Sightings) -> str | None:
         return None
     name, other = swaps[0]
     return f"names are shuffled: {name} and others ({len(swaps)} found) fit the pose of {other}"
+
+
+def _some_pictures(views: Views, sightings: Sightings) -> str | None:
+    """A few pictures with wrong poses among others that are right."""
+    if median_error(views, sightings) >= _ENOUGH:
+        return None
+    errors = {
+        name: median_error(views, sightings.only(sightings.of(name)))
+        for name in sightings.names
+        if sightings.of(name).size
+    }
+    worst = max(errors, key=lambda name: errors[name])
+    wrong = [name for name, error in errors.items() if error >= _ENOUGH]
+    if not wrong:
+        return None
+    return (
+        f"{len(wrong)} of {len(errors)} pictures have wrong poses: points are seen {errors[worst]:.3g} px "
+        f"beside their projections in {worst}"
+    )
 
 
 def _other_coordinates(views: Views, sightings: Sightings) -> str | None:
