@@ -13,6 +13,7 @@ in the unit of the truth. A row is printed and kept in the JSON file as soon as 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import traceback
@@ -22,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -58,27 +59,28 @@ Record = dict[str, Any]
 class RefineBenchmark:
     """What to measure."""
 
+    work: Path
+    """Folder for scans and models."""
     cases: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of sequences, with `:N` behind them to take every N-th picture."""
     all: bool = False
     """Measure all sequences."""
-    work: Path = Path("refine_benchmark")
-    """Folder for scans and models."""
     data: Path = SHARED
     """Folder of the sequences."""
     output: Path = Path(__file__).parent / "results" / "refine.json"
     """JSON file of the results; those of other sequences in it stay."""
-    again: tuple[str, ...] = ("refine", "pycolmap")
-    """Parts to measure: refine, pycolmap. Results of the others stay."""
+    parts: tuple[Literal["refine", "pycolmap"], ...] = ("refine", "pycolmap")
+    """What to measure; the other's results stay."""
 
 
 def main(options: RefineBenchmark) -> None:
     """Measure case by case."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the `mem3r` command does
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     print_header()
     for case in CASES if options.all else options.cases:
         result = results.setdefault(case, {})
-        for part in options.again:
+        for part in options.parts:
             result[part] = isolated(PARTS[part], case, options.data, options.work)
             with atomic_path(options.output) as temporary:
                 temporary.write_text(json.dumps(results, indent=2) + "\n")

@@ -12,7 +12,7 @@ from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.commands.score_table import add_score_rows
 from mem3r_plugin.exports.scale import describe_scale
 from mem3r_plugin.progress import ProgressBars
-from mem3r_plugin.refine.refine import RefineConfig, RefineReport, refine
+from mem3r_plugin.refine.refine import DEPTH_SHEET, TRAJECTORY, RefineConfig, RefineReport, refine
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Refine(RefineConfig):
             f"{poses.loops_confirmed} of {poses.loops_tried} loops confirmed"
         )
         console.print(f"kept: {report.reason}")
+        console.print(f"look at {DEPTH_SHEET} and {TRAJECTORY} there: before and after")
         console.print(describe_scale(scan), markup=False)
         for warning in (*poses.warnings, *report.score.warnings):
             console.print(f"note: {warning}", markup=False)
