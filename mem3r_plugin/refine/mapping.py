@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pycolmap
@@ -13,17 +14,41 @@ from numpy.typing import NDArray
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import pose_matrix
+from mem3r_plugin.refine.adjust import (
+    adjust,
+    bent,
+    drop_outliers,
+    feature_noise,
+    with_principal_point,
+)
+from mem3r_plugin.refine.from_poses import map_from_poses
+from mem3r_plugin.refine.incremental import map_incrementally
+from mem3r_plugin.refine.priors import PositionPriors, position_priors
+from mem3r_plugin.refine.undistort import Undistortion
 
-_FOCAL_RANGE = (0.3, 4.0)  # in long sides of the picture; beyond, a model explains nothing
-_ENOUGH = 0.95  # share of the keyframes in one model that needs no second attempt
+Way = Literal["predicted", "incremental"]
+"""How a map was found: adjusted from the predicted poses, or picture by picture from nothing."""
+
+
+@dataclass(frozen=True)
+class MappingConfig:
+    """What is found out about the camera."""
+
+    radial: bool = False
+    """Find a radial distortion as well, and make the pictures those of a pinhole camera. A camera
+    that was given is kept as it is."""
 
 
 @dataclass(frozen=True, eq=False)
 class SparseMap:
-    """One rigid piece of the scan: posed frames and the points they see."""
+    """One rigid piece of the scan: posed frames and the points they see.
+
+    All of it is that of a pinhole camera. Where `undistortion` is given, pictures and pixels have to
+    go through it first; sightings already have.
+    """
 
     camera: Intrinsics
-    """The camera of all frames, in the pixels of the pictures."""
+    """The camera of all frames, in the pixels of the (undistorted) pictures."""
     poses: dict[int, FloatArray]
     """`camera_to_world` (4, 4) of the frames, by frame index."""
     points: FloatArray
@@ -34,115 +59,187 @@ class SparseMap:
     """Mean over all observations, in pixels."""
     track_length: float
     """Mean number of frames that see a point."""
+    way: Way = "incremental"
+    """How it was found."""
+    undistortion: Undistortion | None = None
+    """What makes the pictures those of `camera`; None where they are as they are."""
+    bend: float = 0.0
+    """How far the pictures seem to bend their farthest corner, in pixels; 0 where that was not asked
+    or has been put right."""
+    prior_deviation: float | None = None
+    """Standard deviation of the network's positions in the last adjustment, as found, in the map's
+    unit. None: they said too little and had no weight."""
 
 
 def map_keyframes(
-    database: Path, pictures: Path, workspace: Path, camera: Intrinsics, known: bool
+    database: Path,
+    pictures: Path,
+    workspace: Path,
+    camera: Intrinsics,
+    known: bool,
+    predicted: dict[int, FloatArray] | None = None,
+    config: MappingConfig | None = None,
 ) -> list[SparseMap]:
-    """Incremental mapping of the matched pictures, largest piece first.
+    """Poses, points and camera from the matched pictures, largest piece first.
 
-    COLMAP's usual thresholds come first; where they leave keyframes out, a second attempt with lower
-    ones may start from narrower baselines and register pictures by fewer points. The attempt
-    with more keyframes in its largest piece wins.
+    Where the predicted poses explain the matches once they are adjusted, they are the way; else
+    the pictures are mapped one by one. Then all is adjusted again with a robust loss, with
+    the network's motion as a prior and with a free principal point where the pictures fix it, and
+    outliers are dropped. All pieces get the camera of the largest.
 
     Args:
-        database: COLMAP database with features and verified matches.
+        database: COLMAP database with features and verified matches. Its camera is changed to one
+            with distortion where the configuration asks for it.
         pictures: Folder of the pictures; a file's stem is the index of its frame.
         workspace: Where pycolmap may write.
         camera: Gives the pictures' size, and the whole camera where it is `known`.
         known: Whether the camera is kept as it is.
+        predicted: Predicted `camera_to_world` (4, 4) by frame index, in one scale. How good they are is
+            found out.
+        config: What is found out about the camera.
 
     Returns:
         No piece at all where the pictures show too little.
     """
+    if config is not None and config.radial and not known:
+        _allow_distortion(database)
+    way, models = _models(database, pictures, workspace, not known, predicted)
+    return list(_finished(models, way, not known, predicted or {}))
+
+
+def _models(
+    database: Path,
+    pictures: Path,
+    workspace: Path,
+    refine_camera: bool,
+    predicted: dict[int, FloatArray] | None,
+) -> tuple[Way, list[pycolmap.Reconstruction]]:
+    if predicted is not None:
+        model = map_from_poses(database, predicted, refine_camera)
+        if model is not None:
+            return "predicted", [model]
+    return "incremental", map_incrementally(database, pictures, workspace, refine_camera)
+
+
+def _finished(
+    models: list[pycolmap.Reconstruction],
+    way: Way,
+    refine_camera: bool,
+    predicted: dict[int, FloatArray],
+) -> Iterator[SparseMap]:
+    largest: pycolmap.Camera | None = None
+    for model in models:
+        (own,) = model.cameras.values()
+        if largest is not None:
+            own.params = largest.params
+        free = refine_camera and largest is None
+        model = (with_principal_point(model) if free else None) or model
+        priors = position_priors(_poses(model), predicted)
+        if priors is not None and not priors.useful:
+            priors = None
+        drop_outliers(model)
+        adjust(model, free, _pose_priors(model, priors) if priors else ())
+        drop_outliers(model)
+        if largest is None:
+            (largest,) = model.cameras.values()
+        yield _sparse_map(model, way, priors, _bend(model) if free else 0.0)
+
+
+def _allow_distortion(database: Path) -> None:
+    """Make the camera of the database one with a radial coefficient."""
     with pycolmap.Database.open(database) as opened:
-        wanted = _ENOUGH * opened.num_images()
-    best: list[pycolmap.Reconstruction] = []
-    for options in (_options(known), _lenient(_options(known))):
-        models = _map(database, pictures, workspace, options)
-        if not best or (models and models[0].num_reg_images() > best[0].num_reg_images()):
-            best = models
-        if best and best[0].num_reg_images() >= wanted:
-            break
-    for model in best:
-        _adjust(model, known)
-    return [_sparse_map(model, camera) for model in best]
+        (camera,) = opened.read_all_cameras()
+        if camera.model == pycolmap.CameraModelId.SIMPLE_PINHOLE:
+            camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
+            camera.params = [*camera.params, 0.0]
+            opened.update_camera(camera)
 
 
-def _map(
-    database: Path, pictures: Path, workspace: Path, options: pycolmap.IncrementalPipelineOptions
-) -> list[pycolmap.Reconstruction]:
-    pycolmap.set_random_seed(0)
-    shutil.rmtree(workspace, ignore_errors=True)
-    workspace.mkdir(parents=True)
-    models = pycolmap.incremental_mapping(database, pictures, workspace, options)
-    return sorted(models.values(), key=lambda model: -model.num_reg_images())
+def _bend(model: pycolmap.Reconstruction) -> float:
+    """Displacement of the farthest corner that one radial coefficient would explain, in pixels."""
+    (camera,) = model.cameras.values()
+    if camera.model != pycolmap.CameraModelId.SIMPLE_PINHOLE:
+        return 0.0
+    (curved,) = bent(model).cameras.values()
+    lens = _pinhole(curved)
+    return Undistortion(lens, float(curved.params[-1]), lens).displacement
 
 
-def _options(known: bool) -> pycolmap.IncrementalPipelineOptions:
-    options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed = 0
-    options.extract_colors = False
-    options.min_model_size = 3
-    low, high = _FOCAL_RANGE
-    for part in (options, options.mapper, options.triangulation):
-        part.min_focal_length_ratio = low
-        part.max_focal_length_ratio = high
-    options.ba_refine_focal_length = not known
-    options.mapper.abs_pose_refine_focal_length = not known
-    return options
+def _pose_priors(
+    model: pycolmap.Reconstruction, priors: PositionPriors
+) -> list[pycolmap.PosePrior]:
+    """For pycolmap, which takes the residuals of features to have a deviation of one pixel."""
+    variance = (priors.deviation / feature_noise(model)) ** 2
+    return [
+        pycolmap.PosePrior(
+            corr_data_id=image.data_id,
+            position=priors.centres[_frame(image)],
+            position_covariance=variance * np.eye(3),
+            coordinate_system=pycolmap.PosePriorCoordinateSystem.CARTESIAN,
+        )
+        for image in model.images.values()
+        if image.has_pose and _frame(image) in priors.centres
+    ]
 
 
-def _lenient(options: pycolmap.IncrementalPipelineOptions) -> pycolmap.IncrementalPipelineOptions:
-    options.mapper.init_min_num_inliers = 40
-    options.mapper.init_min_tri_angle = 4.0
-    options.mapper.abs_pose_min_num_inliers = 15
-    options.mapper.abs_pose_min_inlier_ratio = 0.15
-    options.mapper.filter_min_tri_angle = 0.75
-    options.triangulation.min_angle = 0.75
-    return options
+def _frame(image: pycolmap.Image) -> int:
+    return int(Path(image.name).stem)
 
 
-def _adjust(model: pycolmap.Reconstruction, known: bool) -> None:
-    """Bundle adjustment of the whole model with a robust loss."""
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.refine_focal_length = not known
-    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    options.ceres.loss_function_scale = 1.0
-    options.ceres.solver_options.max_num_iterations = 50
-    chosen = pycolmap.BundleAdjustmentConfig()
-    for image in model.reg_image_ids():
-        chosen.add_image(image)
-    chosen.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    pycolmap.create_default_bundle_adjuster(options, chosen, model).solve()
-    model.update_point_3d_errors()
+def _poses(model: pycolmap.Reconstruction) -> dict[int, FloatArray]:
+    poses = {}
+    for image in model.images.values():
+        if image.has_pose:
+            inverse = image.cam_from_world().inverse()
+            poses[_frame(image)] = pose_matrix(inverse.rotation.matrix(), inverse.translation)
+    return poses
 
 
-def _sparse_map(model: pycolmap.Reconstruction, camera: Intrinsics) -> SparseMap:
-    (refined,) = model.cameras.values()
-    matrix = refined.calibration_matrix()
+def _pinhole(camera: pycolmap.Camera) -> Intrinsics:
+    """A COLMAP camera without its distortion."""
+    matrix = camera.calibration_matrix()
+    return Intrinsics(
+        matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], camera.width, camera.height
+    )
+
+
+def _undistortion(camera: pycolmap.Camera) -> Undistortion | None:
+    if camera.model != pycolmap.CameraModelId.SIMPLE_RADIAL:
+        return None
+    return Undistortion.without_blanks(_pinhole(camera), float(camera.params[-1]))
+
+
+def _sparse_map(
+    model: pycolmap.Reconstruction, way: Way, priors: PositionPriors | None, bend: float
+) -> SparseMap:
+    (camera,) = model.cameras.values()
+    undistortion = _undistortion(camera)
     ids = sorted(model.points3D)
-    rows = {point: row for row, point in enumerate(ids)}
-    poses, sightings = {}, {}
+    return SparseMap(
+        camera=undistortion.camera if undistortion else _pinhole(camera),
+        poses=_poses(model),
+        points=np.array([model.points3D[point].xyz for point in ids]).reshape(-1, 3),
+        sightings=_sightings(model, {point: row for row, point in enumerate(ids)}, undistortion),
+        reprojection_error=model.compute_mean_reprojection_error(),
+        track_length=model.compute_mean_track_length(),
+        way=way,
+        undistortion=undistortion,
+        bend=bend,
+        prior_deviation=priors.deviation if priors else None,
+    )
+
+
+def _sightings(
+    model: pycolmap.Reconstruction, rows: dict[int, int], undistortion: Undistortion | None
+) -> dict[int, tuple[NDArray[np.int64], FloatArray]]:
+    sightings = {}
     for image in model.images.values():
         if not image.has_pose:
             continue
-        index = int(Path(image.name).stem)
-        inverse = image.cam_from_world().inverse()
-        poses[index] = pose_matrix(inverse.rotation.matrix(), inverse.translation)
         seen = image.get_observation_points2D()
-        sightings[index] = (
+        pixels = np.array([point.xy for point in seen], np.float64).reshape(-1, 2)
+        sightings[_frame(image)] = (
             np.array([rows[point.point3D_id] for point in seen], np.int64),
-            np.array([point.xy for point in seen], np.float64).reshape(-1, 2),
+            undistortion.pixels(pixels) if undistortion else pixels,
         )
-    return SparseMap(
-        camera=Intrinsics(
-            matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], camera.width, camera.height
-        ),
-        poses=poses,
-        points=np.array([model.points3D[point].xyz for point in ids]).reshape(-1, 3),
-        sightings=sightings,
-        reprojection_error=model.compute_mean_reprojection_error(),
-        track_length=model.compute_mean_track_length(),
-    )
+    return sightings

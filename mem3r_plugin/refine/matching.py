@@ -12,9 +12,12 @@ from mem3r_plugin.geometry import Intrinsics
 Pairs = set[tuple[int, int]]
 """Pairs (i, j) of keyframe ranks, i < j."""
 
-_SMALL_PICTURE = 150_000  # pixels; below, SIFT works on the picture enlarged twice
+_SMALL_PICTURE = 700_000  # pixels; below, SIFT finds finer features in the picture enlarged twice
 _PLAUSIBLE_FOCAL = (0.4, 4.0)  # in long sides of the picture: 103 to 14 degrees of view
-_USUAL_FOCAL = 1.2
+_TRIALS = (30, 300)  # of RANSAC; pairs that show different places cost all of them
+
+USUAL_FOCAL = 0.8
+"""Focal length of phones and cameras for video, in long sides of the picture."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def match_pairs(database: Path, names: list[str], pairs: Pairs) -> None:
     pairing.match_list_path = listing
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = 0
+    verification.ransac.min_num_trials, verification.ransac.max_num_trials = _TRIALS
     pycolmap.match_image_pairs(database, pairing_options=pairing, verification_options=verification)
 
 
@@ -97,5 +101,5 @@ def _parameters(camera: Intrinsics, known: bool) -> list[float]:
         return [camera.fx, camera.fy, camera.cx, camera.cy]
     long_side = max(camera.width, camera.height)
     low, high = (share * long_side for share in _PLAUSIBLE_FOCAL)
-    focal = camera.fx if low <= camera.fx <= high else _USUAL_FOCAL * long_side
+    focal = camera.fx if low <= camera.fx <= high else USUAL_FOCAL * long_side
     return [focal, camera.width / 2, camera.height / 2]
