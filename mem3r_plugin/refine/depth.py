@@ -17,6 +17,7 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.progress import ProgressCallback, no_progress
+from mem3r_plugin.refine.believed_depth import believed_depth
 from mem3r_plugin.refine.consistency import cross_check, project_depth
 from mem3r_plugin.refine.depth_alignment import DepthCorrection, align_depth
 from mem3r_plugin.refine.depth_merge import merge_depth
@@ -190,19 +191,23 @@ class _Refinement:
         if not self.neighbours(index):
             return
         pixels, known = self.structure(index)
-        correction, prior = self.aligned_prior(index, pixels, known)
-        belief = None
-        if prior is not None and correction is not None:
-            inverse = torch.where(prior > 0, 1 / prior.clamp_min(1e-6), 0.0)
-            belief = PriorDepth(inverse, correction.residual)
         near, far = np.quantile(known, [0.02, 0.98]).tolist()
         self.measured[index] = plane_sweep(
             self.view(index),
             [self.view(other) for other in self.neighbours(index)],
             (near / _BEYOND, far * _BEYOND),
             self.config.stereo,
-            belief,
+            self.belief(index, pixels, known),
         )
+
+    def belief(self, index: int, pixels: FloatArray, known: FloatArray) -> PriorDepth:
+        """What is believed about a keyframe's depth before it is matched."""
+        correction, prior = self.aligned_prior(index, pixels, known)
+        network = None
+        if prior is not None and correction is not None:
+            inverse = torch.where(prior > 0, 1 / prior.clamp_min(1e-6), 0.0)
+            network = PriorDepth(inverse, correction.residual)
+        return believed_depth(pixels, known, self.view(index).grey, network)
 
     def check(self, index: int) -> tuple[Tensor, Tensor]:
         """A keyframe's depth averaged with that of its neighbours, and how many of them agree."""

@@ -32,9 +32,9 @@ class StereoConfig:
     """Side of the matching window in pixels, odd."""
     small_step: float = 0.03
     """Price of a slant, in units of correlation."""
-    large_step: float = 0.35
+    large_step: float = 0.5
     """Price of a jump in depth, in units of correlation."""
-    prior_weight: float = 0.15
+    prior_weight: float = 0.2
     """Price of leaving a prior depth that fits the structure perfectly."""
 
 
