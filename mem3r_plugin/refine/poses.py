@@ -1,36 +1,47 @@
-"""From the pictures and predicted poses of a scan to refined ones."""
+"""From the pictures and predicted poses of a scan to refined ones.
+
+Keyframes are matched; a pose graph places them; they are mapped, from there or from nothing; and the
+graph, with the map held fixed, places every other frame.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cv2
+import cv2  # noqa: F401  (before pycolmap, which brings another zlib)
 import numpy as np
 import pycolmap
 
 from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.camera import FloatArray
-from mem3r_plugin.refine.edges import read_matches
-from mem3r_plugin.refine.keyframes import Grey, KeyframeConfig, KeyframeSelector
-from mem3r_plugin.refine.mapping import SparseMap, map_keyframes
-from mem3r_plugin.refine.matching import (
-    MatchingConfig,
-    extract_features,
-    match_pairs,
-    reject_weak_pairs,
+from mem3r_plugin.progress import ProgressCallback, no_progress
+from mem3r_plugin.refine.edges import MatchedPair, read_matches
+from mem3r_plugin.refine.keyframe_graph import place_keyframes
+from mem3r_plugin.refine.keyframe_matches import (
+    LoopCandidates,
+    json_bytes,
+    match_keyframes,
+    read_grey,
+    write_keyframes,
 )
-from mem3r_plugin.refine.pairs import choose_pairs
+from mem3r_plugin.refine.keyframes import KeyframeConfig
+from mem3r_plugin.refine.loops import contradicted_loops
+from mem3r_plugin.refine.map_store import load_maps, save_maps
+from mem3r_plugin.refine.mapping import MappingConfig, SparseMap, Way, map_keyframes
+from mem3r_plugin.refine.matching import MatchingConfig
+from mem3r_plugin.refine.network_depth import sample_depth
 from mem3r_plugin.refine.placement import Placement, place_frames
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
-from mem3r_plugin.refine.track_frames import track_frames
+from mem3r_plugin.refine.straight import StraightScan
+from mem3r_plugin.refine.track_frames import TrackedFrame, track_frames
 from mem3r_plugin.scan import Scan
 
 _BELIEVED = 0.3  # of the network's lengths; below, they are mostly noise
+_BENT = 2.0  # pixels in the corners that are worth a warning
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ class PoseConfig:
     """Which frames are matched and adjusted."""
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     """Which of them are matched with which."""
+    mapping: MappingConfig = field(default_factory=MappingConfig)
+    """What is found out about the camera."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +67,28 @@ class PoseReport:
     mapped: int
     """Frames posed by bundle adjustment."""
     tracked: int
-    """Frames posed by map points that were followed into them."""
+    """Frames posed by map points that were followed into them, or by features matched with posed ones."""
     carried: int
-    """Frames without a map point, carried along with their neighbours."""
+    """Frames without such evidence, placed by the network's motion from their neighbours."""
     pieces: int
-    """Rigid pieces that matching held together; more than one were joined by the predicted poses."""
+    """Rigid pieces that mapping held together; more than one were joined by the pose graph."""
+    way: Way | None
+    """How the largest piece was mapped: from the pose graph's poses, or from nothing."""
     loops_tried: int
     """Pairs matched because they look alike or are predicted to overlap."""
     loops_confirmed: int
     """Those whose features agreed with one camera motion; the others were rejected."""
+    loops_contradicted: int
+    """Those of the confirmed whose features the refined poses cannot explain: false after all."""
     reprojection_error: float | None
     """Mean over the observations of the largest piece, in pixels."""
     track_length: float | None
     """Mean number of keyframes that see a point of the largest piece."""
     focal: float
     """Shared focal length, in original pixels."""
+    prior_deviation: float | None
+    """Standard deviation given to the network's positions as priors, in usual steps between keyframes;
+    None: they had no weight."""
     warnings: tuple[str, ...]
     """What a user should know, one sentence each."""
 
@@ -80,7 +100,7 @@ class PoseReport:
 
 
 def refine_poses(
-    scan: Scan, workspace: Path, config: PoseConfig, tell: Callable[[str], None]
+    scan: Scan, workspace: Path, config: PoseConfig, progress: ProgressCallback = no_progress
 ) -> tuple[PosedFrames, PoseReport]:
     """Refined poses of every frame of a scan; each stage that is done is kept in `workspace`.
 
@@ -89,21 +109,18 @@ def refine_poses(
         workspace: Folder for the stages. Called again after an interruption, with the same
             configuration, the work goes on after the last finished one.
         config: How.
-        tell: Is told what comes next.
+        progress: Is told how far it is.
     """
     poses_file, report_file = workspace / "poses.npz", workspace / "poses.json"
     if report_file.exists():
         return PosedFrames.load(poses_file), PoseReport.load(report_file)
     workspace.mkdir(parents=True, exist_ok=True)
     pycolmap.logging.minloglevel = 2  # its INFO lines are for its own developers
-    pictures = workspace / "pictures"
-    names = _keyframe_pictures(scan, pictures, config, tell)
-    loops = _match(scan, workspace, names, config.matching, tell)
-    tell(f"adjusting {len(names)} keyframes")
-    known = scan.header.camera_origin == "given"
-    database = workspace / "database.db"
-    maps = map_keyframes(database, pictures, workspace / "mapping", scan.camera, known)
-    posed, warnings = _pose_all(scan, database, maps, tell)
+    names = write_keyframes(scan, workspace / "pictures", config.keyframes, progress)
+    loops = match_keyframes(scan, workspace, names, config.matching, progress)
+    matches = list(read_matches(workspace / "database.db"))
+    maps = _map(scan, workspace, names, matches, config.mapping, progress)
+    posed, placement = _pose_all(scan, maps, matches, progress)
     report = PoseReport(
         frames=len(scan),
         keyframes=len(names),
@@ -111,99 +128,107 @@ def refine_poses(
         tracked=posed.count("tracked"),
         carried=posed.count("carried"),
         pieces=len(maps),
-        loops_tried=loops["tried"],
-        loops_confirmed=loops["confirmed"],
+        way=maps[0].way if maps else None,
+        loops_tried=loops.tried,
+        loops_confirmed=len(loops.confirmed),
+        loops_contradicted=_contradicted(posed, matches, loops) if maps else 0,
         reprojection_error=maps[0].reprojection_error if maps else None,
         track_length=maps[0].track_length if maps else None,
-        focal=posed.camera.fx,
-        warnings=tuple(warnings),
+        focal=float(posed.camera.fx),
+        prior_deviation=maps[0].prior_deviation if maps else None,
+        warnings=tuple(_warnings(scan, placement, maps)),
     )
     posed.save(poses_file)
-    write_atomically(report_file, _json(asdict(report)))
+    write_atomically(report_file, json_bytes(asdict(report)))
     return posed, report
 
 
-def _keyframe_pictures(
-    scan: Scan, folder: Path, config: PoseConfig, tell: Callable[[str], None]
-) -> list[str]:
-    """Grey pictures of the keyframes, named by their frame; returns the names."""
-    listing = folder / "names.json"
-    if listing.exists():
-        return list(json.loads(listing.read_text()))
-    tell(f"choosing keyframes among {len(scan)} frames")
-    folder.mkdir(exist_ok=True)
-    selector = KeyframeSelector(config.keyframes)
-    names = []
-    for index in range(len(scan)):
-        grey = _grey(scan, index)
-        if len(scan) < config.keyframes.all_below or selector.offer_frame(scan, index, grey):
-            names.append(f"{index:06d}.png")
-            encoded = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
-            write_atomically(folder / names[-1], encoded.tobytes())
-    write_atomically(listing, _json(names))
-    return names
-
-
-def _match(
+def _map(
     scan: Scan,
     workspace: Path,
     names: list[str],
-    config: MatchingConfig,
-    tell: Callable[[str], None],
-) -> dict[str, int]:
-    """Fill the database with features and verified matches; returns the count of loops."""
-    counts_file, database = workspace / "loops.json", workspace / "database.db"
-    if counts_file.exists():
-        return dict(json.loads(counts_file.read_text()))
-    tell(f"finding and matching features of {len(names)} keyframes")
-    for file in workspace.glob("database.db*"):
-        file.unlink()
-    known = scan.header.camera_origin == "given"
-    pictures = workspace / "pictures"
-    pycolmap.set_random_seed(0)
-    extract_features(database, pictures, names, scan.camera, known, config.max_features)
-    pairs, loops = choose_pairs(scan, database, names, config)
-    match_pairs(database, names, pairs | loops)
-    reject_weak_pairs(database, names, pairs, config.min_inliers)
-    confirmed = reject_weak_pairs(database, names, loops, config.min_loop_inliers)
-    counts = {"tried": len(loops), "confirmed": len(confirmed)}
-    write_atomically(counts_file, _json(counts))
-    return counts
+    matches: list[MatchedPair],
+    config: MappingConfig,
+    progress: ProgressCallback,
+) -> list[SparseMap]:
+    """The keyframes placed by the pose graph, then mapped."""
+    file = workspace / "maps.npz"
+    if file.exists():
+        return load_maps(file)
+    progress(f"solving the pose graph of {len(names)} keyframes", 0, 0)
+    graph = place_keyframes(
+        scan.camera,
+        [int(Path(name).stem) for name in names],
+        matches,
+        _predicted(scan),
+        partial(sample_depth, scan),
+    )
+    progress(f"mapping {len(names)} keyframes", 0, 0)
+    maps = map_keyframes(
+        workspace / "database.db",
+        workspace / "pictures",
+        workspace / "mapping",
+        scan.camera,
+        scan.header.camera_origin == "given",
+        graph.camera_to_world,
+        config,
+    )
+    save_maps(maps, file)
+    return maps
 
 
 def _pose_all(
-    scan: Scan, database: Path, maps: list[SparseMap], tell: Callable[[str], None]
-) -> tuple[PosedFrames, list[str]]:
+    scan: Scan, maps: list[SparseMap], matches: list[MatchedPair], progress: ProgressCallback
+) -> tuple[PosedFrames, Placement | None]:
     """Poses of all frames around the maps, in the network's unit of length."""
-    predicted = np.stack([frame.camera_to_world for frame in scan.frames])
+    predicted = _predicted(scan)
     if not maps:
-        return _unmapped(scan, predicted)
-    tell(f"following map points into {len(scan)} frames")
-    tracked = [track_frames(piece, len(scan), lambda index: _grey(scan, index)) for piece in maps]
-    tell("placing all frames")
-    matches = list(read_matches(database))
+        carried: list[Support] = ["carried"] * len(scan)
+        nothing = gather_sightings({}, [])
+        points = np.zeros((0, 3))
+        return PosedFrames(scan.camera, predicted, tuple(carried), points, *nothing), None
+    undistortion = maps[0].undistortion
+    if undistortion is not None:
+        scan = StraightScan(scan, undistortion)
+        matches = [_straight(pair, undistortion.pixels) for pair in matches]
+    tracked = [_track(scan, piece, progress) for piece in maps]
+    progress("placing all frames", 0, 0)
     placement = place_frames(maps, tracked, predicted, matches, partial(sample_depth, scan))
-    sightings = gather_sightings(placement.sightings, sorted(placement.sightings))
     posed = PosedFrames(
         maps[0].camera,
         placement.camera_to_world,
         placement.support,
         placement.points,
-        *sightings,
+        *gather_sightings(placement.sightings, sorted(placement.sightings)),
+        undistortion,
     )
-    return posed.scaled(_unit(scan, posed)), _warnings(scan, placement, maps)
+    return posed.scaled(_unit(scan, posed)), placement
 
 
-def _unmapped(scan: Scan, predicted: FloatArray) -> tuple[PosedFrames, list[str]]:
-    """The network's own poses, where no two pictures could be matched."""
-    warning = (
-        "no two keyframes share enough texture to be matched: all poses are the network's own; "
-        "film with more light, slower, and with something to see in every picture"
+def _predicted(scan: Scan) -> FloatArray:
+    return np.stack([frame.camera_to_world for frame in scan.frames])
+
+
+def _straight(pair: MatchedPair, straighten: Callable[[FloatArray], FloatArray]) -> MatchedPair:
+    return replace(
+        pair,
+        first_pixels=straighten(pair.first_pixels),
+        second_pixels=straighten(pair.second_pixels),
     )
-    carried: list[Support] = ["carried"] * len(scan)
-    nothing = gather_sightings({}, [])
-    points = np.zeros((0, 3))
-    return PosedFrames(scan.camera, predicted, tuple(carried), points, *nothing), [warning]
+
+
+def _track(scan: Scan, piece: SparseMap, progress: ProgressCallback) -> dict[int, TrackedFrame]:
+    def advance(frame: int) -> None:
+        progress("following map points into the other frames", frame, len(scan))
+
+    return track_frames(piece, len(scan), partial(read_grey, scan), advance)
+
+
+def _contradicted(posed: PosedFrames, matches: Sequence[MatchedPair], loops: LoopCandidates) -> int:
+    pairs = [pair for pair in matches if (pair.first, pair.second) in loops.confirmed]
+    if posed.undistortion is not None:
+        pairs = [_straight(pair, posed.undistortion.pixels) for pair in pairs]
+    return contradicted_loops(posed.camera, posed.camera_to_world, pairs)
 
 
 def _unit(scan: Scan, posed: PosedFrames) -> float:
@@ -217,17 +242,12 @@ def _unit(scan: Scan, posed: PosedFrames) -> float:
     return float(np.median(known)) if known.size else 1.0
 
 
-def sample_depth(scan: Scan, index: int, pixels: FloatArray) -> FloatArray:
-    """The scan's own depth (M,) at original pixels (M, 2); 0 = none."""
-    width, height = scan.transform.target_size
-    column, row = np.floor(scan.transform.pixels(pixels)).astype(np.int64).T
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    depth = np.zeros(len(pixels))
-    depth[inside] = scan.depth(index)[row[inside], column[inside]]
-    return depth
-
-
-def _warnings(scan: Scan, placement: Placement, maps: list[SparseMap]) -> list[str]:
+def _warnings(scan: Scan, placement: Placement | None, maps: list[SparseMap]) -> list[str]:
+    if placement is None:
+        return [
+            "no two keyframes share enough texture to be matched: all poses are the network's own; "
+            "film with more light, slower, and with something to see in every picture"
+        ]
     follow = (
         "follow the network's motion between their neighbours"
         if placement.network.factor > _BELIEVED
@@ -245,6 +265,11 @@ def _warnings(scan: Scan, placement: Placement, maps: list[SparseMap]) -> list[s
             "rest; how they lie to it is known from the network alone: film the places between again, "
             "slower"
         )
+    if maps[0].bend > _BENT:
+        warnings.append(
+            f"the pictures look bent by {maps[0].bend:.0f} pixels in the corners: refine again with "
+            "--poses.mapping.radial"
+        )
     return warnings
 
 
@@ -253,11 +278,3 @@ def _runs(support: tuple[Support, ...]) -> list[tuple[int, int]]:
     carried = np.array([False, *(value == "carried" for value in support), False]).astype(int)
     starts, ends = np.flatnonzero(np.diff(carried) == 1), np.flatnonzero(np.diff(carried) == -1)
     return list(zip(starts.tolist(), (ends - 1).tolist(), strict=True))
-
-
-def _grey(scan: Scan, index: int) -> Grey:
-    return np.asarray(cv2.cvtColor(scan.image(index), cv2.COLOR_RGB2GRAY))
-
-
-def _json(record: Any) -> bytes:
-    return (json.dumps(record, indent=2) + "\n").encode()

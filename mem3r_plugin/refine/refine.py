@@ -29,7 +29,7 @@ from mem3r_plugin.refine.poses import PoseConfig, PoseReport, refine_poses
 from mem3r_plugin.refine.scale import carry_scale, measure_scale
 from mem3r_plugin.refine.score import ScanScore, Tracks, score_scan
 from mem3r_plugin.refine.straight import StraightScan
-from mem3r_plugin.refine.writing import Result, ResultWriter, complete
+from mem3r_plugin.refine.writing import Result, ResultWriter
 from mem3r_plugin.scan import Scan, ScanSink, Structure
 from mem3r_plugin.scan.format import FRAMES, HEADER, MetricScale, ScanHeader
 from mem3r_plugin.scan.output_errors import output_errors
@@ -142,14 +142,12 @@ def refine(config: RefineConfig, progress: ProgressCallback = no_progress) -> Sc
         return Scan.open(output)
     with output_errors(output):
         with _no_room_told(output):
-            posed, poses = refine_poses(
-                scan, output / WORKSPACE, config.poses, lambda stage: progress(stage, 0, 0)
-            )
+            posed, poses = refine_poses(scan, output / WORKSPACE, config.poses, progress)
         refinement = _Refinement(scan, posed, output, header, config.depth, progress)
         refined = refinement.settle()
         refinement.report(poses).save(output)
         _draw(scan, refined, progress)
-        complete(refined, _scale(scan, refined, config.scale))
+        refinement.complete(_scale(scan, refined, config.scale))
         _clear(output / WORKSPACE)
     return Scan.open(output)
 
@@ -208,6 +206,10 @@ class _Refinement:
         return self._writer.write(
             result, len(self._scan), lambda start: self._estimates(result, start), copy_images=bent
         )
+
+    def complete(self, scale: MetricScale | None) -> None:
+        """Mark what the output holds as complete."""
+        self._writer.complete(scale)
 
     def report(self, poses: PoseReport) -> RefineReport:
         """What came of it."""
@@ -270,9 +272,10 @@ def _header(scan: Scan, config: RefineConfig) -> ScanHeader:
         "depth": asdict(config.depth),
         "scale": config.scale,
     }
+    # By way of JSON, so that it can be compared with what a file says.
     return ScanHeader(
         model=scan.header.model,
-        settings={**scan.header.settings, "refine": refinement},
+        settings=json.loads(json.dumps({**scan.header.settings, "refine": refinement})),
         source=scan.header.source,
         camera_origin=scan.header.camera_origin,
         skipped=scan.header.skipped,

@@ -60,7 +60,7 @@ def plain(tmp_path_factory):
 def test_geometry_recovers_what_the_network_did_not_understand(fountain, tmp_path):
     scan = hopeless_scan(fountain, tmp_path / "scan")
     before = digest(scan.path)
-    posed, report = refine_poses(scan, tmp_path / "work", PoseConfig(), lambda _: None)
+    posed, report = refine_poses(scan, tmp_path / "work", PoseConfig())
     errors = trajectory_errors(posed.camera_to_world, fountain.camera_to_world)
     assert errors.ate_rmse < 0.002 * errors.path_length
     assert report.focal == pytest.approx(fountain.intrinsics.fx, rel=0.03)
@@ -72,13 +72,17 @@ def test_geometry_recovers_what_the_network_did_not_understand(fountain, tmp_pat
     depth = np.concatenate([posed.seen(index)[1] for index in range(11)])
     assert np.median(depth) == pytest.approx(2, rel=0.05)  # in the network's unit
     assert digest(scan.path) == before
-    again, _ = refine_poses(scan, tmp_path / "work", PoseConfig(), lambda _: None)
+    again, _ = refine_poses(scan, tmp_path / "work", PoseConfig())
     assert np.array_equal(again.camera_to_world, posed.camera_to_world)
 
 
 STAGES = [
-    "finding and matching",
-    "adjusting",
+    "choosing keyframes",
+    "finding features",
+    "matching features",
+    "solving the pose graph",
+    "mapping",
+    "placing all frames",
     "matching keyframes",
     "refining depth",
     "comparing depth",
