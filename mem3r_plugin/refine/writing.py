@@ -74,6 +74,15 @@ class ResultWriter:
             self._append(done, estimates, copy_images)
         return Scan.open(self._output)
 
+    def complete(self, scale: MetricScale | None) -> None:
+        """Mark the scan as complete, with its scale, and make it durable."""
+        lines = self._read()
+        header = replace(read_header(self._output), scale=scale)
+        mark = ScanMark(len(lines), header.skipped, lines[-1].clipped)
+        sink = ScanSink(self._output, header, resume_from=mark)
+        sink.open()
+        sink.close(complete=True)
+
     def residuals(self) -> list[float | None]:
         """The depth residual of every frame that was written, as its estimate said."""
         return [line.residual for line in self._read()]
@@ -113,12 +122,3 @@ class ResultWriter:
             return []
         whole = self._lines.read_bytes().split(b"\n")[:-1]
         return [_Line(**json.loads(line)) for line in whole]
-
-
-def complete(scan: Scan, scale: MetricScale | None) -> None:
-    """Mark a written scan as complete, with its scale, and make it durable."""
-    header = replace(scan.header, scale=scale)
-    mark = ScanMark(len(scan), header.skipped, header.clipped_depths)
-    sink = ScanSink(scan.path, header, resume_from=mark)
-    sink.open()
-    sink.close(complete=True)

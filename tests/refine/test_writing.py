@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -10,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem3r_plugin.refine.estimates import Estimates, own_estimates
-from mem3r_plugin.refine.writing import ResultWriter, complete
+from mem3r_plugin.refine.writing import ResultWriter
 from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import MetricScale
+from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.room_scan import make_room_scan
 
 FRAMES = 6
@@ -24,7 +27,12 @@ class StoppedError(Exception):
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Scan:
-    return make_room_scan(tmp_path_factory.mktemp("room"), frames=FRAMES)
+    return make_room_scan(tmp_path_factory.mktemp("room"), frames=FRAMES, edit=far_away)
+
+
+def far_away(estimate: FrameEstimate) -> FrameEstimate:
+    """Later frames see farther than a scan can hold, which its header counts."""
+    return replace(estimate, depth=estimate.depth * 5**estimate.frame.index)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -42,15 +50,18 @@ def begin(room: Scan, folder: Path) -> ResultWriter:
     return ResultWriter(folder / "scan", room.header, folder / "notes")
 
 
-def numbered(scan: Scan, start: int, stop_before: int = FRAMES) -> Estimates:
+def numbered(scan: Scan, start: int, stop_before: int | None = None) -> Estimates:
     """The scan's own frames, each with its number as residual; stops as if killed."""
     for index, (estimate, _) in enumerate(islice(own_estimates(scan), start, None), start=start):
         if index == stop_before:
             raise StoppedError
-        yield estimate, index / 10
+        # The scan's own depth was cut off already; this is cut off again.
+        yield replace(estimate, depth=1.5 * estimate.depth), index / 10
+    if stop_before == FRAMES:
+        raise StoppedError
 
 
-@given(stops=st.lists(st.integers(0, FRAMES - 1), max_size=3))
+@given(stops=st.lists(st.integers(0, FRAMES), max_size=3))
 @settings(max_examples=10)
 def test_stopped_anywhere_it_comes_to_the_same_bytes(
     room: Scan, tmp_path_factory: pytest.TempPathFactory, stops: list[int]
@@ -63,14 +74,15 @@ def test_stopped_anywhere_it_comes_to_the_same_bytes(
             started.append(start)
             return numbered(room, start, max(start, stop))
 
-        with pytest.raises(StoppedError):
+        with suppress(StoppedError):
             begin(room, folder / "stopped").write("refined", FRAMES, until)
     for name in ("stopped", "whole"):
         writer = begin(room, folder / name)
         scan = writer.write("refined", FRAMES, lambda start: numbered(room, start))
         assert len(scan) == FRAMES and not scan.complete
         assert writer.residuals() == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
-        complete(scan, None)
+        writer.complete(None)
+    assert Scan.open(folder / "whole" / "scan").header.clipped_depths > 0
     assert digest(folder / "stopped" / "scan") == digest(folder / "whole" / "scan")
     shutil.rmtree(folder)
 
@@ -99,7 +111,8 @@ def test_another_result_takes_the_place_of_the_first(room: Scan, tmp_path: Path)
 
 
 def test_a_complete_scan_has_its_scale(room: Scan, tmp_path: Path) -> None:
-    scan = begin(room, tmp_path).write("own", FRAMES, lambda start: numbered(room, start))
-    complete(scan, MetricScale(2.0, 0.1, "a rope"))
+    writer = begin(room, tmp_path)
+    writer.write("own", FRAMES, lambda start: numbered(room, start))
+    writer.complete(MetricScale(2.0, 0.1, "a rope"))
     done = Scan.open(tmp_path / "scan")
     assert done.complete and done.scale == MetricScale(2.0, 0.1, "a rope")
