@@ -67,8 +67,8 @@ class SparseMap:
     """How far the pictures seem to bend their farthest corner, in pixels; 0 where that was not asked
     or has been put right."""
     prior_deviation: float | None = None
-    """Standard deviation of the network's positions in the last adjustment, as found, in the map's
-    unit. None: they said too little and had no weight."""
+    """Standard deviation of the network's positions in the last adjustment, as found, in usual
+    steps between keyframes. None: they said too little and had no weight."""
 
 
 def map_keyframes(
@@ -138,7 +138,7 @@ def _finished(
         if priors is not None and not priors.useful:
             priors = None
         drop_outliers(model)
-        adjust(model, free, _pose_priors(model, priors) if priors else ())
+        adjust(model, free, pose_priors(model, priors) if priors else ())
         drop_outliers(model)
         if largest is None:
             (largest,) = model.cameras.values()
@@ -165,10 +165,8 @@ def _bend(model: pycolmap.Reconstruction) -> float:
     return Undistortion(lens, float(curved.params[-1]), lens).displacement
 
 
-def _pose_priors(
-    model: pycolmap.Reconstruction, priors: PositionPriors
-) -> list[pycolmap.PosePrior]:
-    """For pycolmap, which takes the residuals of features to have a deviation of one pixel."""
+def pose_priors(model: pycolmap.Reconstruction, priors: PositionPriors) -> list[pycolmap.PosePrior]:
+    """Priors for pycolmap, which takes the residuals of features to have a deviation of one pixel."""
     variance = (priors.deviation / feature_noise(model)) ** 2
     return [
         pycolmap.PosePrior(
@@ -225,7 +223,7 @@ def _sparse_map(
         way=way,
         undistortion=undistortion,
         bend=bend,
-        prior_deviation=priors.deviation if priors else None,
+        prior_deviation=priors.deviation / priors.step if priors else None,
     )
 
 

@@ -24,7 +24,9 @@ class PositionPriors:
     deviation: float
     """Standard deviation of one coordinate, in the map's unit: how well the network does in it."""
     indifferent: float
-    """The same for the mean place of the neighbours, in which no prediction has a part."""
+    """The same for the middle of the neighbours, in which no prediction has a part."""
+    step: float
+    """Usual distance from one frame to the next, in the map's unit."""
 
     @property
     def useful(self) -> bool:
@@ -71,6 +73,7 @@ def position_priors(
         dict(zip(frames, places, strict=True)),
         _deviation(truth - places),
         _deviation(truth - indifferent),
+        float(np.median(np.linalg.norm(np.diff(truth, axis=0), axis=1))),
     )
 
 
