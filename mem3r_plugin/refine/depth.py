@@ -35,7 +35,7 @@ _LEAST_POINTS = 10
 _BEYOND = 1.25
 """How far beyond the structure, as a factor of depth, surfaces are looked for."""
 
-_DOUBT = 0.005
+_DOUBT = 1e-4
 """Weight of a depth that nothing confirms, where confirmed ones have 1."""
 
 
