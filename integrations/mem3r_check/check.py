@@ -6,21 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from mem3r_check.cameras import check_agreement, check_pictures, check_seeds, check_sightings
 from mem3r_check.colmap_files import read_colmap_files
 from mem3r_check.colmap_readers import COLMAP_READERS, model_folder, sightings_of
-from mem3r_check.evidence import (
-    NO_EVIDENCE,
-    Verdict,
-    check_agreement,
-    check_colours,
-    check_depth,
-    check_pictures,
-    check_seeds,
-    check_sightings,
-)
+from mem3r_check.colours import check_colours
+from mem3r_check.depth import check_depth
 from mem3r_check.nerfstudio_readers import read_nerfstudio_colmap, read_nerfstudio_data
 from mem3r_check.reading import NotChecked, Reading, Sightings, Unreadable
 from mem3r_check.transforms_file import read_transforms
+from mem3r_check.verdict import NO_EVIDENCE, Verdict
 from mem3r_nerfstudio.export import TRANSFORMS
 from mem3r_plugin.errors import SourceError
 from mem3r_plugin.progress import ProgressCallback, no_progress
@@ -89,7 +85,7 @@ def check_project(project: Path, progress: ProgressCallback = no_progress) -> Ch
     for done, (name, read) in enumerate(readers.items()):
         progress("reading the project", done, len(readers))
         try:
-            reading = read(project)
+            reading = _usable(read(project))
         except NotChecked as missing:
             reports.append(ReaderReport(name, not_checked=str(missing)))
         except Unreadable as reason:
@@ -126,6 +122,23 @@ def _sightings(project: Path) -> Sightings | None:
         return sightings_of(read_colmap_files(folder))
     except Unreadable:
         return None
+
+
+def _usable(reading: Reading) -> Reading:
+    """The same reading.
+
+    Raises:
+        Unreadable: it is empty, or holds numbers that are none.
+    """
+    if not reading.views:
+        raise Unreadable("there is no picture in it")
+    for name, view in reading.views.items():
+        camera = (view.camera.fx, view.camera.fy, view.camera.cx, view.camera.cy)
+        if not np.isfinite(view.camera_to_world).all() or not np.isfinite(camera).all():
+            raise Unreadable(f"the camera of {name} is not finite")
+    if not np.isfinite(reading.points).all():
+        raise Unreadable("a point is not finite")
+    return reading
 
 
 def _examine(

@@ -32,9 +32,13 @@ class ColmapCamera:
     """One line of `cameras`."""
 
     model: str
+    """COLMAP's name of the camera model."""
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
     parameters: tuple[float, ...]
+    """Focal lengths, principal point, distortion."""
 
     @property
     def focal_lengths(self) -> tuple[float, float]:
@@ -54,21 +58,31 @@ class ColmapImage:
     """Two lines of `images`."""
 
     name: str
+    """Of the file."""
     camera: int
+    """Id of its camera."""
     camera_to_world: FloatArray
+    """Shape (4, 4); the file has the inverse."""
     pixels: FloatArray
+    """Features, shape (M, 2)."""
     points: NDArray[np.int64]
+    """Id of the point that each shows, -1: none, shape (M,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ColmapFiles:
-    """A whole model; images are in the order of their ids."""
+    """A whole model."""
 
     cameras: dict[int, ColmapCamera]
+    """By id."""
     images: dict[int, ColmapImage]
+    """By id, in rising order."""
     point_ids: NDArray[np.int64]
+    """Rising, shape (N,)."""
     points: FloatArray
+    """World coordinates, shape (N, 3)."""
     colours: NDArray[np.uint8]
+    """RGB, shape (N, 3)."""
 
 
 def read_colmap_files(folder: Path) -> ColmapFiles:

@@ -121,6 +121,13 @@ def move_points(project: Path) -> None:
     edit_model(project, change)
 
 
+def lose_a_number(project: Path) -> None:
+    def change(model: pycolmap.Reconstruction) -> None:
+        next(iter(model.points3D.values())).xyz = np.array([0, np.nan, 1])
+
+    edit_model(project, change)
+
+
 def displace_one_camera(project: Path) -> None:
     def change(model: pycolmap.Reconstruction) -> None:
         image = model.images[4]
@@ -249,6 +256,17 @@ def ns_shuffle_depth(project: Path) -> None:
 
 def ns_lose_a_depth_map(project: Path) -> None:
     next((project / "depths").iterdir()).unlink()
+
+
+def ns_lose_a_number(project: Path) -> None:
+    def change(record: Record) -> None:
+        record["frames"][2]["transform_matrix"][0][3] = float("nan")
+
+    edit_transforms(project, change)
+
+
+def ns_lose_all_frames(project: Path) -> None:
+    edit_transforms(project, lambda record: record["frames"].clear())
 
 
 def ns_mask_some(project: Path) -> None:

@@ -113,6 +113,7 @@ COLMAP: dict[Callable[[Path], None], str] = {
     damage.bend_the_camera: "undistorted",
     damage.shuffle_names: "pictures are shuffled",
     damage.move_points: "points and cameras are in different coordinates: scale 0.5, turned by 90°",
+    damage.lose_a_number: "a point is not finite",
     damage.displace_one_camera: r"1 of 8 pictures have wrong poses: .* in 003\.png",
     damage.truncate("points3D.bin"): r"points3D\.bin is cut off",
     damage.truncate("images.bin"): r"images\.bin is cut off",
@@ -133,6 +134,8 @@ NERFSTUDIO: dict[Callable[[Path], None], str] = {
     damage.ns_depth_in_another_unit: "depth is 5 times what the points say",
     damage.ns_shuffle_depth: "depth maps are shuffled",
     damage.ns_lose_a_depth_map: r"the depth map of 00\d\.png is missing",
+    damage.ns_lose_a_number: r"the camera of 002\.png is not finite",
+    damage.ns_lose_all_frames: "there is no picture in it",
     damage.ns_mask_some: r"7 frames have no mask_path",
 }
 
