@@ -85,6 +85,21 @@ def read_pycolmap(project: Path) -> Reading:
     )
 
 
+def read_seeded_model(folder: Path) -> ColmapFiles:
+    """The model in a folder, for programs that start from its points.
+
+    Raises:
+        Unreadable: it cannot be read, or has no points.
+    """
+    model = read_colmap_files(folder)
+    if not len(model.points):
+        raise Unreadable(
+            "the model has no points to start from; refine the scan, or export it with "
+            "--min-track-length 1"
+        )
+    return model
+
+
 def read_gsplat(project: Path) -> Reading:
     """What the loader of gsplat's examples sees.
 
@@ -94,7 +109,7 @@ def read_gsplat(project: Path) -> Reading:
     Raises:
         Unreadable: it cannot read the model.
     """
-    model = read_colmap_files(_folder(project))
+    model = read_seeded_model(_folder(project))
     images = sorted(model.images.values(), key=lambda image: image.name)
     cameras = [_pinhole(model.cameras[image.camera], "gsplat's examples") for image in images]
     if images:
@@ -124,7 +139,7 @@ def read_3dgs(project: Path) -> Reading:
     Raises:
         Unreadable: it cannot read the model.
     """
-    model = read_colmap_files(_folder(project))
+    model = read_seeded_model(_folder(project))
     views, worst = {}, 0.0
     for image in model.images.values():
         camera = _pinhole(model.cameras[image.camera], "3DGS")

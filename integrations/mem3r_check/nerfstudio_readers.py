@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mem3r_check.colmap_readers import model_folder
+from mem3r_check.colmap_readers import model_folder, read_seeded_model
 from mem3r_check.reading import NotChecked, Reading, Unreadable, View
 from mem3r_nerfstudio.axes import OPENCV_FROM_OPENGL
 from mem3r_plugin.geometry import Intrinsics
@@ -46,6 +46,7 @@ def read_nerfstudio_colmap(project: Path) -> Reading:
     folder = model_folder(project)
     if folder is None:
         raise Unreadable("there is no COLMAP model")
+    read_seeded_model(folder)
     config = ColmapDataParserConfig(
         data=project,
         colmap_path=folder.relative_to(project),

@@ -92,6 +92,15 @@ def test_an_off_centre_camera_is_told_of_3dgs(colmap: Path, tmp_path: Path) -> N
     assert "0.7 px off" in readers["3DGS"].notes[0]
 
 
+def test_a_model_without_points_is_none_to_start_from(tmp_path: Path) -> None:
+    scan = make_room_scan(tmp_path, frames=1)
+    export_colmap(scan, tmp_path / "colmap")
+    readers = {reader.reader: reader for reader in check_project(tmp_path / "colmap").readers}
+    assert readers["pycolmap"].problems == ()
+    for name in ("gsplat examples", "3DGS"):
+        assert "export it with --min-track-length 1" in readers[name].problems[0]
+
+
 def test_an_empty_folder_is_no_project(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no project"):
         check_project(tmp_path)
