@@ -62,7 +62,10 @@ def map_from_poses(
 def _posed(
     cache: pycolmap.DatabaseCache, predicted: dict[int, FloatArray]
 ) -> pycolmap.Reconstruction | None:
-    """A model of the pictures at their poses, without points; None where a pose is missing."""
+    """A model of the matched pictures at their poses, without points.
+
+    None where a pose is missing, or no two pictures match.
+    """
     model = pycolmap.Reconstruction()
     model.load(cache)
     for image in model.images.values():
@@ -71,7 +74,7 @@ def _posed(
             return None
         image.frame.rig_from_world = pycolmap.Rigid3d(invert_pose(pose)[:3])
         model.register_frame(image.frame_id)
-    return model
+    return model if model.images else None
 
 
 def _loosened(
