@@ -31,6 +31,8 @@ MOST_FACES = 6_000_000
 _SUPERSAMPLE = 2
 _MARGIN = 1.05
 _BACKGROUND = 245
+_DIRECTIONS = 12
+"""From so many sides an overview may be taken."""
 _LAYERS = 12
 """Unseen sides that a ray passes through before it gives up."""
 _AMBIENT = 0.5
@@ -87,23 +89,21 @@ def save_picture(surface: Surface, file: Path, camera_to_world: FloatArray | Non
 def choose_views(
     surface: Surface, camera_to_world: FloatArray | None = None
 ) -> tuple[Viewpoint, Viewpoint, Viewpoint, Viewpoint]:
-    """Two overviews from opposite sides and, from a walk's poses, what was seen early and late in it.
+    """Two overviews from where most can be seen and, from a walk's poses, what was seen early and late.
 
-    Without poses the last two look along the surface and from above.
+    Without poses the last two look from another side and from above.
     """
     up = np.array([0.0, -1.0, 0.0])
     if camera_to_world is not None:
-        mean = -camera_to_world[:, :3, 1].mean(axis=0)
-        up = mean / np.linalg.norm(mean) if np.linalg.norm(mean) > 0.1 else up
-    side = _broad_side(surface.positions, up)
-    across = np.cross(up, side)
-    sides = [math.cos(0.5) * sign * side + math.sin(0.5) * sign * across for sign in (1, -1)]
-    first, second = (overview(surface, up, direction) for direction in sides)
+        up = -camera_to_world[:, :3, 1].mean(axis=0)
+    up = _upright(surface, up)
+    best, second, third = _sides(surface, up)
+    views = overview(surface, up, best), overview(surface, up, second)
     if camera_to_world is None:
-        return first, second, overview(surface, up, across), overview(surface, up, side, 1.45)
+        return *views, overview(surface, up, third), overview(surface, up, best, 1.5)
     early, late = (camera_to_world[len(camera_to_world) * part // 4] for part in (1, 3))
     camera = Intrinsics.centred(0.8 * PANEL[0], *PANEL)
-    return first, second, Viewpoint(camera, early), Viewpoint(camera, late)
+    return *views, Viewpoint(camera, early), Viewpoint(camera, late)
 
 
 def overview(
@@ -131,14 +131,38 @@ def overview(
     return Viewpoint(camera, pose_matrix(rotation, middle + distance * back))
 
 
-def _broad_side(positions: NDArray[np.float32], up: FloatArray) -> FloatArray:
-    """The horizontal direction, unit (3,), in which a surface extends least."""
-    sample = positions[:: max(1, len(positions) // 50_000)].astype(np.float64)
-    flat = sample - sample.mean(axis=0)
-    flat -= np.outer(flat @ up, up)
-    axes = np.linalg.eigh(flat.T @ flat + len(flat) * np.ptp(sample) ** 2 * np.outer(up, up))[1]
-    side: FloatArray = axes[:, 0] - axes[:, 0] @ up * up
-    return side / np.linalg.norm(side)
+def _upright(surface: Surface, guess: FloatArray) -> FloatArray:
+    """Up, unit (3,), as floors and tables near a guess have it."""
+    up = guess / max(float(np.linalg.norm(guess)), 1e-9)
+    if surface.normals is None or surface.faces is None:  # points may have no true normals
+        return up
+    normals = surface.normals[:: _thinning(surface)].astype(np.float64)
+    for angle in (40, 30, 20, 10):
+        level = normals[normals @ up > math.cos(math.radians(angle))]
+        if len(level):
+            up = level.mean(axis=0) / np.linalg.norm(level.mean(axis=0))
+    return up
+
+
+def _sides(surface: Surface, up: FloatArray) -> list[FloatArray]:
+    """Three horizontal directions, unit (3,), at least a quarter turn apart, most is seen from first."""
+    across = np.cross(up, [0.0, 0.0, 1.0] if abs(up[2]) < 0.9 else [1.0, 0.0, 0.0])
+    across /= np.linalg.norm(across)
+    turns = np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS
+    sides = np.outer(np.cos(turns), across) + np.outer(np.sin(turns), np.cross(up, across))
+    seen = np.zeros(_DIRECTIONS)
+    if surface.normals is not None:
+        normals = surface.normals[:: _thinning(surface)]
+        seen = np.maximum(normals @ sides.T.astype(np.float32), 0).sum(axis=0)
+    chosen: list[FloatArray] = []
+    for rank in np.argsort(-seen, kind="stable"):
+        if all(side @ sides[rank] < 1e-6 for side in chosen):
+            chosen.append(sides[rank])
+    return chosen[:3]
+
+
+def _thinning(surface: Surface) -> int:
+    return max(1, len(surface.positions) // 100_000)
 
 
 class _Triangles:
@@ -202,7 +226,11 @@ class _Triangles:
         colors = (self._surface.colors[corners] * weights).sum(axis=1)
         assert self._surface.normals is not None, "meshes have normals"
         normals = (self._surface.normals[corners] * weights).sum(axis=1)
-        return _lit(colors, normals, directions)
+        facing = np.abs((normals * directions).sum(axis=1)) / np.linalg.norm(normals, axis=1).clip(
+            1e-9
+        )
+        lit: NDArray[np.float32] = colors * (_AMBIENT + (1 - _AMBIENT) * facing)[:, None]
+        return lit
 
 
 class _Dots:
@@ -221,16 +249,13 @@ class _Dots:
             invert_pose(view.camera_to_world), surface.positions.astype(np.float64)
         )
         visible = local[:, 2] > 0
-        colors = surface.colors.astype(np.float32)
         if surface.normals is not None:
             directions = surface.positions - position.astype(np.float32)
-            directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
             visible &= (directions * surface.normals).sum(axis=1) < 0
-            colors = _lit(colors, surface.normals, directions)
         nearest = self._nearest(view.camera, local[visible])
         pixels = np.full((len(nearest), 3), _BACKGROUND, np.uint8)
         hit = nearest >= 0
-        pixels[hit] = np.rint(colors[visible][nearest[hit]])
+        pixels[hit] = surface.colors[visible][nearest[hit]]
         return pixels.reshape(view.camera.height, view.camera.width, 3)
 
     def _nearest(self, camera: Intrinsics, points: FloatArray) -> NDArray[np.int64]:
@@ -254,15 +279,6 @@ class _Dots:
         found = (buffer & np.uint64(0xFFFFFFFF)).astype(np.int64)
         found[buffer == none] = -1
         return found
-
-
-def _lit(
-    colors: NDArray[np.float32], normals: NDArray[np.float32], directions: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Colours (n, 3) under a lamp at the camera."""
-    length = np.maximum(np.linalg.norm(normals, axis=1), 1e-9)
-    facing = np.abs((normals * directions).sum(axis=1)) / length
-    return (colors * (_AMBIENT + (1 - _AMBIENT) * facing)[:, None]).astype(np.float32)
 
 
 def _enlarged(camera: Intrinsics, factor: int) -> Intrinsics:

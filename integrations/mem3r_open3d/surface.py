@@ -18,7 +18,6 @@ SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off", ".pcd", ".xyz")
 """Endings of files that `load_surface` reads."""
 
 _GREY = 180
-_NORMAL_NEIGHBOURS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +29,16 @@ class Surface:
     colors: NDArray[np.uint8]
     """RGB, shape (N, 3)."""
     normals: NDArray[np.float32] | None
-    """Unit normals, shape (N, 3), towards the side that was seen; None where unknown."""
+    """Unit vectors, shape (N, 3), to the side that was seen: normals of a mesh, for the points of a scan
+    the direction to the camera; None where unknown."""
     faces: NDArray[np.int32] | None
     """Vertex indices, shape (M, 3), anticlockwise from the side that was seen; None for a point cloud."""
 
 
 def load_surface(file: Path) -> Surface:
     """The mesh or point cloud in a file; what has no colour is grey.
+
+    A scan's y axis points down, glTF's up: what comes from .glb and .gltf is turned back.
 
     Raises:
         SourceError: the file is missing, of no known kind, or empty.
@@ -50,6 +52,8 @@ def load_surface(file: Path) -> Surface:
     with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
         mesh = o3d.io.read_triangle_mesh(str(file)) if file.suffix not in (".pcd", ".xyz") else None
         if mesh is not None and mesh.has_triangles():
+            if file.suffix.lower() in (".glb", ".gltf"):
+                mesh.transform(np.diag([1.0, -1.0, -1.0, 1.0]))
             faces = np.asarray(mesh.triangles).astype(np.int32)
             if not mesh.has_vertex_normals():
                 mesh.compute_vertex_normals()
@@ -70,15 +74,13 @@ def scan_surface(scan: Scan) -> Surface:
     cloud = confident_points(scan)
     if not len(cloud):
         raise SourceError(f"{scan.path} has no depth to look at")
-    points = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.positions))
-    points.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(_NORMAL_NEIGHBOURS))
-    normals = np.asarray(points.normals)
     centres = np.stack([frame.camera_to_world[:3, 3] for frame in scan.frames])
-    away = (normals * (centres[cloud.frames] - cloud.positions)).sum(axis=1) < 0
+    towards = centres[cloud.frames] - cloud.positions
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
     return Surface(
         cloud.positions.astype(np.float32),
         colour_points(scan, cloud),
-        np.where(away[:, None], -normals, normals).astype(np.float32),
+        towards.astype(np.float32),
         None,
     )
 
