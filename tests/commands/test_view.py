@@ -19,6 +19,7 @@ def test_a_scan_without_a_screen(tmp_path, monkeypatch):
     assert "--picture" in complaint(mem3r("view", scan.path, env=nowhere))
     assert main(["view", str(scan.path), "--picture", str(tmp_path / "room.png")]) == 0
     picture = cv2.imread(str(tmp_path / "room.png"))
+    assert picture is not None
     assert (picture != 245).any(axis=-1).mean() > 0.2
 
 
