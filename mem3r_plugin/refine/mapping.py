@@ -127,21 +127,23 @@ def _finished(
     refine_camera: bool,
     predicted: dict[int, FloatArray],
 ) -> Iterator[SparseMap]:
-    largest: pycolmap.Camera | None = None
+    shared: pycolmap.Camera | None = None
     for model in models:
-        (own,) = model.cameras.values()
-        if largest is not None:
-            own.params = largest.params
-        free = refine_camera and largest is None
-        model = (with_principal_point(model) if free else None) or model
+        (camera,) = model.cameras.values()
+        if shared is not None:
+            camera.model, camera.params = shared.model, shared.params
+        free = refine_camera and shared is None
+        if free:
+            model = with_principal_point(model) or model
         priors = position_priors(_poses(model), predicted)
         if priors is not None and not priors.useful:
             priors = None
         drop_outliers(model)
         adjust(model, free, pose_priors(model, priors) if priors else ())
         drop_outliers(model)
-        if largest is None:
-            (largest,) = model.cameras.values()
+        straighten_if_incredible(model)
+        if shared is None:
+            shared = pycolmap.Camera(next(iter(model.cameras.values())).todict())
         yield _sparse_map(model, way, priors, _bend(model) if free else 0.0)
 
 
@@ -153,6 +155,22 @@ def _allow_distortion(database: Path) -> None:
             camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
             camera.params = [*camera.params, 0.0]
             opened.update_camera(camera)
+
+
+def straighten_if_incredible(model: pycolmap.Reconstruction) -> None:
+    """Go back to a pinhole where the distortion found is none that a lens can have.
+
+    It comes out so where the pictures hardly fix it, such as those of a drive straight ahead.
+    """
+    (camera,) = model.cameras.values()
+    try:
+        _undistortion(camera)
+    except ValueError:
+        camera.model, camera.params = (
+            pycolmap.CameraModelId.SIMPLE_PINHOLE,
+            camera.params[:-1],
+        )
+        adjust(model, refine_camera=True)
 
 
 def _bend(model: pycolmap.Reconstruction) -> float:

@@ -7,7 +7,7 @@ import pytest
 from mem3r_plugin.evaluation import trajectory_errors
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.refine import mapping
-from mem3r_plugin.refine.mapping import MappingConfig, map_keyframes
+from mem3r_plugin.refine.mapping import MappingConfig, map_keyframes, straighten_if_incredible
 
 from .sphere import FOCAL, perturbed, photograph
 
@@ -119,3 +119,12 @@ def test_bent_pictures_are_noticed_and_put_right_on_demand(radial, tmp_path):
     rows, pixels = piece.sightings[0]
     seen = np.linalg.inv(piece.poses[0]) @ np.c_[piece.points[rows], np.ones(len(rows))].T
     assert np.abs(piece.camera.project(seen[:3].T) - pixels).max() < 3
+
+
+def test_distortions_that_no_lens_has_are_not_believed(tmp_path):
+    model = photograph(tmp_path).model
+    (camera,) = model.cameras.values()
+    camera.params = [FOCAL, 320.0, 240.0, -0.9]
+    straighten_if_incredible(model)
+    assert camera.model == pycolmap.CameraModelId.SIMPLE_PINHOLE
+    assert camera.params == pytest.approx([FOCAL, 320, 240], abs=2)
