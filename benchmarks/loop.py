@@ -114,7 +114,7 @@ def _graph(scan: Scan, true: FloatArray, workspace: Path, name: str) -> Result:
         scan.camera, keyframes, matches, network, partial(sample_depth, scan), name == "with"
     )
     poses = np.stack([graph.camera_to_world[frame] for frame in keyframes])
-    note = f"{graph.contradicted} of {graph.loops} loop edges rejected"
+    note = f"{len(graph.contradicted)} of {graph.loops} loop edges rejected"
     seconds = time.process_time() - start
     return Result(f"pose graph {name} loops", poses, true[keyframes], note, seconds)
 

@@ -25,12 +25,10 @@ class KeyframeGraph:
 
     camera_to_world: dict[int, FloatArray]
     """Poses (4, 4) by frame; world is the first keyframe, lengths in its unit of depth."""
-    units: dict[int, float]
-    """By frame the length of its unit of depth in the world."""
     loops: int
     """Loop edges."""
-    contradicted: int
-    """Those that the solved graph contradicts."""
+    contradicted: frozenset[tuple[int, int]]
+    """Frames of those that the solved graph contradicts."""
 
 
 def place_keyframes(
@@ -119,7 +117,10 @@ def _result(solved: SolvedGraph, keyframes: Sequence[int], edges: list[Edge]) ->
             frame: pose_matrix(at.rotation, at.translation)
             for frame, at in zip(keyframes, solved.bodies, strict=True)
         },
-        units={frame: at.scale for frame, at in zip(keyframes, solved.bodies, strict=True)},
         loops=int(loops.sum()),
-        contradicted=int((loops & wrong).sum()),
+        contradicted=frozenset(
+            (keyframes[edge.first], keyframes[edge.second])
+            for edge, false in zip(edges, loops & wrong, strict=True)
+            if false
+        ),
     )

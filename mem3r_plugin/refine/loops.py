@@ -1,10 +1,11 @@
-"""Which loops the refined poses bear out."""
+"""Which matches the refined poses bear out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
@@ -15,24 +16,29 @@ from mem3r_plugin.refine.pose_graph import cross_matrices, times
 _MAX_ERROR = 4.0  # pixels from the epipolar line, in the median over a pair's matches
 
 
-def contradicted_loops(
-    camera: Intrinsics, camera_to_world: FloatArray, loops: Iterable[MatchedPair]
-) -> int:
-    """How many loops have matches that do not lie on each other's epipolar lines.
+def explained_pairs(
+    camera: Intrinsics, camera_to_world: Mapping[int, FloatArray], pairs: Sequence[MatchedPair]
+) -> NDArray[np.bool_]:
+    """Which pairs have matches that lie on each other's epipolar lines, (P,).
 
     Args:
         camera: Of all frames.
-        camera_to_world: Refined poses of all frames, (N, 4, 4).
-        loops: Verified matches of frames that are said to show the same place.
+        camera_to_world: Poses (4, 4) by frame; a pair of which one frame is missing is not explained.
+        pairs: Verified matches.
     """
-    return sum(
-        float(np.median(epipolar_distance(camera, camera_to_world, pair))) > _MAX_ERROR
-        for pair in loops
+    return np.array(
+        [
+            pair.first in camera_to_world
+            and pair.second in camera_to_world
+            and bool(np.median(epipolar_distance(camera, camera_to_world, pair)) < _MAX_ERROR)
+            for pair in pairs
+        ],
+        bool,
     )
 
 
 def epipolar_distance(
-    camera: Intrinsics, camera_to_world: FloatArray, pair: MatchedPair
+    camera: Intrinsics, camera_to_world: Mapping[int, FloatArray], pair: MatchedPair
 ) -> FloatArray:
     """Distances (M,) in pixels of the second frame's matches from the lines of the first's."""
     first_from_second = relative_pose(camera_to_world[pair.first], camera_to_world[pair.second])

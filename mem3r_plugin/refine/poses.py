@@ -1,14 +1,14 @@
 """From the pictures and predicted poses of a scan to refined ones.
 
-Keyframes are matched; a pose graph places them; they are mapped, from there or from nothing; and the
-graph, with the map held fixed, places every other frame.
+Keyframes are matched; a pose graph places them; they are mapped, from there or from nothing; and
+the graph, with the map held fixed, places every other frame.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.edges import MatchedPair, read_matches
-from mem3r_plugin.refine.keyframe_graph import place_keyframes
+from mem3r_plugin.refine.keyframe_map import map_scan, straightened
 from mem3r_plugin.refine.keyframe_matches import (
     LoopCandidates,
     json_bytes,
@@ -29,14 +29,12 @@ from mem3r_plugin.refine.keyframe_matches import (
     write_keyframes,
 )
 from mem3r_plugin.refine.keyframes import KeyframeConfig
-from mem3r_plugin.refine.loops import contradicted_loops
-from mem3r_plugin.refine.map_store import load_maps, save_maps
-from mem3r_plugin.refine.mapping import MappingConfig, SparseMap, Way, map_keyframes
+from mem3r_plugin.refine.loops import explained_pairs
+from mem3r_plugin.refine.mapping import MappingConfig, SparseMap, Way
 from mem3r_plugin.refine.matching import MatchingConfig
 from mem3r_plugin.refine.network_depth import sample_depth
 from mem3r_plugin.refine.placement import Placement, place_frames
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
-from mem3r_plugin.refine.straight import StraightScan
 from mem3r_plugin.refine.track_frames import TrackedFrame, track_frames
 from mem3r_plugin.scan import Scan
 
@@ -119,7 +117,8 @@ def refine_poses(
     names = write_keyframes(scan, workspace / "pictures", config.keyframes, progress)
     loops = match_keyframes(scan, workspace, names, config.matching, progress)
     matches = list(read_matches(workspace / "database.db"))
-    maps = _map(scan, workspace, names, matches, config.mapping, progress)
+    keyframes = [int(Path(name).stem) for name in names]
+    maps = map_scan(scan, workspace, keyframes, matches, config.mapping, progress)
     posed, placement = _pose_all(scan, maps, matches, progress)
     report = PoseReport(
         frames=len(scan),
@@ -131,7 +130,7 @@ def refine_poses(
         way=maps[0].way if maps else None,
         loops_tried=loops.tried,
         loops_confirmed=len(loops.confirmed),
-        loops_contradicted=_contradicted(posed, matches, loops) if maps else 0,
+        loops_contradicted=_contradicted(scan, posed, matches, loops) if maps else 0,
         reprojection_error=maps[0].reprojection_error if maps else None,
         track_length=maps[0].track_length if maps else None,
         focal=float(posed.camera.fx),
@@ -143,42 +142,8 @@ def refine_poses(
     return posed, report
 
 
-def _map(
-    scan: Scan,
-    workspace: Path,
-    names: list[str],
-    matches: list[MatchedPair],
-    config: MappingConfig,
-    progress: ProgressCallback,
-) -> list[SparseMap]:
-    """The keyframes placed by the pose graph, then mapped."""
-    file = workspace / "maps.npz"
-    if file.exists():
-        return load_maps(file)
-    progress(f"solving the pose graph of {len(names)} keyframes", 0, 0)
-    graph = place_keyframes(
-        scan.camera,
-        [int(Path(name).stem) for name in names],
-        matches,
-        _predicted(scan),
-        partial(sample_depth, scan),
-    )
-    progress(f"mapping {len(names)} keyframes", 0, 0)
-    maps = map_keyframes(
-        workspace / "database.db",
-        workspace / "pictures",
-        workspace / "mapping",
-        scan.camera,
-        scan.header.camera_origin == "given",
-        graph.camera_to_world,
-        config,
-    )
-    save_maps(maps, file)
-    return maps
-
-
 def _pose_all(
-    scan: Scan, maps: list[SparseMap], matches: list[MatchedPair], progress: ProgressCallback
+    scan: Scan, maps: list[SparseMap], matches: Sequence[MatchedPair], progress: ProgressCallback
 ) -> tuple[PosedFrames, Placement | None]:
     """Poses of all frames around the maps, in the network's unit of length."""
     predicted = _predicted(scan)
@@ -188,9 +153,7 @@ def _pose_all(
         points = np.zeros((0, 3))
         return PosedFrames(scan.camera, predicted, tuple(carried), points, *nothing), None
     undistortion = maps[0].undistortion
-    if undistortion is not None:
-        scan = StraightScan(scan, undistortion)
-        matches = [_straight(pair, undistortion.pixels) for pair in matches]
+    scan, matches = straightened(scan, matches, undistortion)
     tracked = [_track(scan, piece, progress) for piece in maps]
     progress("placing all frames", 0, 0)
     placement = place_frames(maps, tracked, predicted, matches, partial(sample_depth, scan))
@@ -209,14 +172,6 @@ def _predicted(scan: Scan) -> FloatArray:
     return np.stack([frame.camera_to_world for frame in scan.frames])
 
 
-def _straight(pair: MatchedPair, straighten: Callable[[FloatArray], FloatArray]) -> MatchedPair:
-    return replace(
-        pair,
-        first_pixels=straighten(pair.first_pixels),
-        second_pixels=straighten(pair.second_pixels),
-    )
-
-
 def _track(scan: Scan, piece: SparseMap, progress: ProgressCallback) -> dict[int, TrackedFrame]:
     def advance(frame: int) -> None:
         progress("following map points into the other frames", frame, len(scan))
@@ -224,11 +179,13 @@ def _track(scan: Scan, piece: SparseMap, progress: ProgressCallback) -> dict[int
     return track_frames(piece, len(scan), partial(read_grey, scan), advance)
 
 
-def _contradicted(posed: PosedFrames, matches: Sequence[MatchedPair], loops: LoopCandidates) -> int:
-    pairs = [pair for pair in matches if (pair.first, pair.second) in loops.confirmed]
-    if posed.undistortion is not None:
-        pairs = [_straight(pair, posed.undistortion.pixels) for pair in pairs]
-    return contradicted_loops(posed.camera, posed.camera_to_world, pairs)
+def _contradicted(
+    scan: Scan, posed: PosedFrames, matches: Sequence[MatchedPair], loops: LoopCandidates
+) -> int:
+    confirmed = [pair for pair in matches if (pair.first, pair.second) in loops.confirmed]
+    _, pairs = straightened(scan, confirmed, posed.undistortion)
+    poses = dict(enumerate(posed.camera_to_world))
+    return int((~explained_pairs(posed.camera, poses, pairs)).sum())
 
 
 def _unit(scan: Scan, posed: PosedFrames) -> float:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.refine.edges import MatchedPair
-from mem3r_plugin.refine.loops import contradicted_loops, epipolar_distance
+from mem3r_plugin.refine.loops import epipolar_distance, explained_pairs
 
 from .random_poses import random_poses
 
@@ -16,7 +16,7 @@ def poses_and_pair(seed):
     poses = random_poses(2, seed)
     points = poses[0, :3, 3] + [0, 0, 20] + np.random.default_rng(seed).uniform(-3, 3, (40, 3))
     pixels = [CAMERA.project(transform_points(invert_pose(pose), points)) for pose in poses]
-    return poses, MatchedPair(0, 1, *pixels)
+    return dict(enumerate(poses)), MatchedPair(0, 1, *pixels)
 
 
 @given(st.integers(0, 1000))
@@ -30,9 +30,9 @@ def test_true_matches_lie_on_their_epipolar_lines_and_shifted_ones_beside_them(s
     assert distance.max() > 0.1
 
 
-def test_a_loop_is_contradicted_by_poses_that_look_elsewhere():
+def test_poses_that_look_elsewhere_explain_nothing():
     poses, pair = poses_and_pair(1)
-    assert contradicted_loops(CAMERA, poses, [pair]) == 0
-    turned = poses.copy()
-    turned[1] = random_poses(2, 5)[1]
-    assert contradicted_loops(CAMERA, turned, [pair, pair]) == 2
+    beyond = MatchedPair(1, 2, pair.first_pixels, pair.second_pixels)
+    assert explained_pairs(CAMERA, poses, [pair, beyond]).tolist() == [True, False]
+    turned = {**poses, 1: random_poses(2, 5)[1]}
+    assert not explained_pairs(CAMERA, turned, [pair, pair]).any()
