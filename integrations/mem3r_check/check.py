@@ -148,7 +148,7 @@ def _examine(
     verdicts["pictures"] = check_pictures(reading)
     verdicts["tracks"] = check_sightings(reading, sightings)
     verdicts["seeds"] = check_seeds(reading, sightings)
-    if verdicts["tracks"].problem is None:  # else the rest would only repeat it
+    if verdicts["tracks"].problem is verdicts["seeds"].problem is None:  # else the rest repeats it
         verdicts["cameras"] = check_agreement(reading, reference) if reference else Verdict("first")
         verdicts["depth"] = check_depth(reading, sightings)
         if verdicts["pictures"].problem is None and reading.reader in _COLOURS_OF:
