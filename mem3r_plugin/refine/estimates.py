@@ -80,13 +80,14 @@ def own_estimates(scan: Scan) -> Estimates:
 
 
 def _points_near(posed: PosedFrames, keyframes: list[int]) -> list[NDArray[np.float64]]:
-    """For every frame the points that it, or the keyframe nearest in time, sees."""
-    nearest = np.abs(np.arange(len(posed.camera_to_world))[:, None] - keyframes).argmin(axis=1)
-    points = []
-    for keyframe in np.array(keyframes)[nearest].tolist():
+    """For every frame the points that it, or the keyframe nearest in time, sees; shared, not copied."""
+    frames = np.arange(len(posed.camera_to_world))
+    between = (np.array(keyframes[:-1]) + keyframes[1:]) / 2
+    seen = []
+    for keyframe in keyframes:
         start, end = np.searchsorted(posed.frames, [keyframe, keyframe + 1])
-        points.append(posed.points[posed.rows[start:end]])
-    return points
+        seen.append(posed.points[posed.rows[start:end]])
+    return [seen[rank] for rank in np.searchsorted(between, frames)]
 
 
 def _frame(scan: Scan, index: int) -> Frame:
