@@ -36,6 +36,8 @@ class Mem3RDepthNerfactoModelConfig(DepthNerfactoModelConfig):
     """Depth-nerfacto with weights for depth."""
 
     _target: type = field(default_factory=lambda: Mem3RDepthNerfactoModel)
+    depth_loss_mult: float = 1e-2
+    """Lambda of the depth loss; ten times nerfstudio's, as depth is dense (benchmarks/nerfstudio_depth.py)."""
 
 
 class Mem3RDepthNerfactoModel(DepthNerfactoModel):
