@@ -136,8 +136,8 @@ def _tile_surface(
     parts = []
     for blocks in regions:
         coordinates = unpack_keys(blocks.keys)
-        inside: NDArray[np.bool_] = ((coordinates >= low) & (coordinates < high)).all(axis=1)
-        parts.append(blocks[inside])
+        inside = ((coordinates >= low) & (coordinates < high)).all(axis=1)
+        parts.append(blocks[np.flatnonzero(inside)])
     mesh = _marching_cubes(Blocks.concatenate(parts), voxel_size, min_weight)
     return _empty_part(tile) if mesh is None else _own_part(tile, *mesh, voxel_size)
 
@@ -170,28 +170,41 @@ def _own_part(
     voxel_size: float,
 ) -> SurfacePart:
     """What belongs to the tile, in an order that does not depend on threads."""
+    positions, colors, faces = _merged(positions, colors, faces)
     corners = positions[faces].astype(np.float64)
     length = _TILE_BLOCKS * BLOCK_SIZE * voxel_size
     tile_of_face = np.floor(corners.mean(axis=1) / length).astype(np.int64)
     own = (tile_of_face == unpack_keys(np.array([tile]))[0]).all(axis=1)
-    if not own.any():
-        return _empty_part(tile)
     normals = _vertex_normals(corners, faces, len(positions))
     used, shared = np.zeros((2, len(positions)), bool)
     used[faces[own]] = True
     shared[faces[~own]] = True
-    kept = np.flatnonzero(used)
-    kept = kept[np.lexsort(positions[kept].T)]
-    place = np.full(len(positions), -1)
-    place[kept] = np.arange(len(kept))
+    place = np.cumsum(used) - 1
     return SurfacePart(
         tile,
-        positions[kept],
-        normals[kept],
-        np.rint(255 * colors[kept].clip(0, 1)).astype(np.uint8),
+        positions[used],
+        normals[used],
+        np.rint(255 * colors[used].clip(0, 1)).astype(np.uint8),
         _sorted_faces(place[faces[own]]),
-        shared[kept],
+        shared[used],
     )
+
+
+def _merged(
+    positions: NDArray[np.float32], colors: NDArray[np.float32], faces: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """The mesh with its vertices in order and without triangles that are a line or a point.
+
+    Open3D makes several vertices of one place where the surface goes exactly through a voxel.
+    """
+    order = np.lexsort(positions.T)
+    first = np.append(True, (np.diff(positions[order], axis=0) != 0).any(axis=1))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.cumsum(first) - 1
+    faces = place[faces]
+    proper = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
+    kept = order[first]
+    return positions[kept], colors[kept], faces[proper]
 
 
 def _empty_part(tile: int) -> SurfacePart:
@@ -224,6 +237,6 @@ def _vertex_normals(
 
 def _sorted_faces(faces: NDArray[np.int64]) -> NDArray[np.int32]:
     """Faces with their lowest vertex first, in rising order; which way round they go is kept."""
-    first = faces.argmin(axis=1)
+    first = faces.argmin(axis=1) if len(faces) else np.empty(0, np.int64)
     turned = np.take_along_axis(faces, (first[:, None] + np.arange(3)) % 3, axis=1)
     return turned[np.lexsort(turned.T[::-1])].astype(np.int32)

@@ -55,7 +55,7 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Blocks:
+    def __getitem__(self, chosen: NDArray[np.intp]) -> Blocks:
         return Blocks(self.keys[chosen], self.tsdf[chosen], self.weight[chosen], self.color[chosen])
 
     @classmethod
@@ -140,8 +140,10 @@ class BlockStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._failed = False
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Used by one thread at a time.
             self._database = sqlite3.connect(
                 path, isolation_level=None, timeout=0, check_same_thread=False
             )
@@ -167,6 +169,8 @@ class BlockStore:
 
     def close(self) -> None:
         """Undo what was not committed; a file without any fused frame is removed."""
+        if self._failed:
+            return
         with self._errors():
             self._database.execute("ROLLBACK")
             empty = self._database.execute("SELECT 1 FROM frames LIMIT 1").fetchone() is None
@@ -295,6 +299,9 @@ class BlockStore:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         except sqlite3.DatabaseError as error:
+            # SQLite may have undone the transaction: nothing more must be written as if it were whole.
+            self._failed = True
+            self._database.close()
             raise self._explain(error) from error
 
     def _explain(self, error: sqlite3.DatabaseError) -> OutputError | ScanError:

@@ -107,6 +107,8 @@ class BlockVolume:
             OutputError: blocks could not be written to disk.
         """
         keys = self.touched(frame) if keys is None else keys
+        if len(keys) == 0:
+            return
         regions = set(np.unique(region_keys(keys)).tolist())
         slots = self._bring(keys, regions, frame)
         self._changed |= regions
