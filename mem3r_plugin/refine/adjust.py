@@ -70,7 +70,7 @@ def adjustment_options(
     options.ceres.loss_function_scale = _CAUCHY * noise
     solver = options.ceres.solver_options
     solver.max_num_iterations = _ITERATIONS
-    solver.function_tolerance = 1e-6
+    solver.function_tolerance = 1e-5
     solver.num_threads = 1  # sums in one order: the same result every time
     return options
 

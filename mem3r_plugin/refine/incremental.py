@@ -86,7 +86,8 @@ def mapping_options(refine_camera: bool) -> pycolmap.IncrementalPipelineOptions:
     options.min_model_size = 3
     options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.3  # more rarely, and less
     options.ba_global_max_refinements = 2  # thoroughly: a last adjustment comes afterwards
-    options.ba_global_function_tolerance = 1e-6
+    options.ba_local_max_refinements = 1
+    options.ba_local_function_tolerance = options.ba_global_function_tolerance = 1e-5
     low, high = FOCAL_RANGE
     for part in (options, options.mapper, options.triangulation):
         part.min_focal_length_ratio = low
