@@ -159,6 +159,21 @@ def test_a_project_can_be_kept_elsewhere_and_read_by_itself(room: Scan, tmp_path
     assert again.image_filenames == outputs.image_filenames
 
 
+@pytest.mark.parametrize("kind", ["video", "images"])
+def test_what_is_no_scan_yet_is_reconstructed_once(kind: Any, tmp_path: Path) -> None:
+    make_room_scan(tmp_path, kind=kind)
+    data = tmp_path / "source/walk.mp4" if kind == "video" else tmp_path / "source"
+    outputs = read(Mem3RDataParserConfig(data=data, eval_mode="all"))
+    assert len(outputs.image_filenames) == 6
+    folder = data.with_name(f"{data.name}.mem3r")
+    assert all(folder in file.parents for file in outputs.image_filenames)
+    assert len(Scan.open(folder / "scan")) == 6
+    written = {file: file.stat().st_mtime_ns for file in folder.rglob("*.json*")}
+    again = read(Mem3RDataParserConfig(data=data, eval_mode="all"))
+    assert torch.equal(again.cameras.camera_to_worlds, outputs.cameras.camera_to_worlds)
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*.json*")} == written
+
+
 def test_what_does_not_exist_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist; name a scan, a video or a folder"):
         read(Mem3RDataParserConfig(data=tmp_path / "walk.mp4"))
