@@ -106,7 +106,6 @@ class _Mapper:
             database,
             self._workspace / "pictures",
             self._workspace / "mapping",
-            self._scan.camera,
             self._scan.header.camera_origin == "given",
             graph.camera_to_world,
             self._config,

@@ -75,7 +75,6 @@ def map_keyframes(
     database: Path,
     pictures: Path,
     workspace: Path,
-    camera: Intrinsics,
     known: bool,
     predicted: dict[int, FloatArray] | None = None,
     config: MappingConfig | None = None,
@@ -92,8 +91,7 @@ def map_keyframes(
             with distortion where the configuration asks for it.
         pictures: Folder of the pictures; a file's stem is the index of its frame.
         workspace: Where pycolmap may write.
-        camera: Gives the pictures' size, and the whole camera where it is `known`.
-        known: Whether the camera is kept as it is.
+        known: Whether that camera is known and kept as it is; else mapping begins at it.
         predicted: Predicted `camera_to_world` (4, 4) by frame index, in one scale. How good they are is
             found out.
         config: What is found out about the camera.

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pycolmap
 import pytest
@@ -11,13 +9,10 @@ from mem3r_plugin.refine.mapping import MappingConfig, map_keyframes, straighten
 
 from .sphere import FOCAL, perturbed, photograph
 
-START = Intrinsics.centred(1.1 * FOCAL, 640, 480)
-
 
 def mapped(sphere, tmp_path, predicted=None, config=None):
-    (piece,) = map_keyframes(
-        sphere.database, tmp_path, tmp_path / "work", START, False, predicted, config
-    )
+    work = tmp_path / "work"
+    (piece,) = map_keyframes(sphere.database, tmp_path, work, False, predicted, config)
     return piece
 
 
@@ -94,12 +89,11 @@ def test_a_known_camera_is_kept(sphere, tmp_path):
         known.params = [FOCAL, FOCAL, 327.0, 233.0]
         database.update_camera(known)
     try:
-        camera = replace(START, fx=FOCAL, fy=FOCAL, cx=327.0, cy=233.0)
-        (piece,) = map_keyframes(sphere.database, tmp_path, tmp_path / "work", camera, True)
+        (piece,) = map_keyframes(sphere.database, tmp_path, tmp_path / "work", known=True)
     finally:
         with pycolmap.Database.open(sphere.database) as database:
             database.update_camera(before)
-    assert piece.camera == camera
+    assert piece.camera == Intrinsics(FOCAL, FOCAL, 327.0, 233.0, 640, 480)
     assert position_error(piece, sphere) < 5e-4
 
 
