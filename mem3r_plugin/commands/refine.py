@@ -34,7 +34,8 @@ class Refine(RefineConfig):
         console.print(
             f"{scan.path}: {poses.frames} frames, {poses.mapped} mapped, "
             f"{poses.tracked} tracked, {poses.carried} carried along; "
-            f"{poses.loops_confirmed} of {poses.loops_tried} loops confirmed"
+            f"{poses.loops_confirmed} of {poses.loops_tried} loops confirmed, "
+            f"{poses.loops_contradicted} of them false after all"
         )
         console.print(f"kept: {report.reason}")
         console.print(f"look at {DEPTH_SHEET} and {TRAJECTORY} there: before and after")

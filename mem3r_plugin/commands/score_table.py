@@ -24,7 +24,9 @@ def _percent(value: float | None) -> str:
 
 
 def _pixels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g} px"
+    if value is None:
+        return "-"
+    return f"{value:.0f} px" if value >= 10 else f"{value:.2g} px"
 
 
 def _number(value: float | None) -> str:
