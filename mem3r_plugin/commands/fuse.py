@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from mem3r_plugin.commands.options import parse_options
@@ -17,16 +18,22 @@ try:
     from mem3r_open3d.config import FusionConfig
     from mem3r_open3d.fuse import fuse, state_file
     from mem3r_open3d.mesh import MeshConfig
+    from mem3r_open3d.render import save_picture
+    from mem3r_open3d.surface import load_surface
 except ModuleNotFoundError as error:
     raise ConfigError(f'fusing needs {error.name}: pip install "mem3r-plugin[open3d]"') from error
+
+_MOST_DRAWN = 1_000_000
+"""Vertices of the largest surface that is drawn unasked: a picture takes memory that `--memory` does not
+count."""
 
 
 @dataclass(frozen=True)
 class Fuse:
     """Fuse the depth of a scan into a coloured mesh, in bounded memory.
 
-    The volume is kept beside the mesh (.tsdf). With --resume a fusion that was stopped or killed goes
-    on, and one of a scan whose poses have changed since is brought up to date.
+    The volume (.tsdf) and a picture (.png) are left beside the mesh. With --resume a fusion that was
+    stopped or killed goes on, and one of a scan whose poses have changed since is brought up to date.
     """
 
     scan: tyro.conf.Positional[Path]
@@ -43,10 +50,12 @@ class Fuse:
     """Replace the fusion beside the output."""
 
     def __call__(self) -> None:
-        """Fuse and report."""
+        """Fuse, draw and report."""
+        scan = Scan.open(self.scan)
+        picture = self.output.with_suffix(".png")
         with ProgressBars() as progress:
             report = fuse(
-                Scan.open(self.scan),
+                scan,
                 self.output,
                 self.fusion,
                 self.mesh,
@@ -54,11 +63,20 @@ class Fuse:
                 overwrite=self.overwrite,
                 progress=progress,
             )
+            drawn = 0 < report.vertices <= _MOST_DRAWN
+            if drawn:
+                progress("drawing the surface", 0, 0)
+                poses = np.stack([frame.camera_to_world for frame in scan.frames])
+                save_picture(load_surface(self.output), picture, poses)
         removed = f", {report.removed} taken out" if report.removed else ""
         print(
             f"{self.output}: {report.vertices} vertices, {report.faces} faces from {report.frames} frames "
             f"({report.added} fused now{removed}), voxel {report.voxel:g}"
         )
+        if drawn:
+            print(f"{picture}: how it looks")
+        elif report.vertices:
+            print(f"note: no picture; `mem3r view {self.output} --picture FILE.png` draws one")
         print(f"note: {state_file(self.output)} keeps the volume for --resume")
 
 

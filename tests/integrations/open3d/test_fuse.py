@@ -229,7 +229,8 @@ def test_the_command_says_what_it_made(room, fresh, tmp_path, capsys):
     words = ["fuse", str(room.path), str(output), "--voxel", str(VOXEL), "--memory", "400MB"]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert f"{FRAMES_IN_SCAN} frames" in said and "room.tsdf" in said
+    assert f"{FRAMES_IN_SCAN} frames" in said and "room.tsdf" in said and "room.png" in said
+    assert output.with_suffix(".png").stat().st_size > 10_000
     assert output.read_bytes() == fresh
     assert main(words) == 1
     assert "--resume" in capsys.readouterr().err
