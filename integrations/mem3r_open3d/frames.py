@@ -11,6 +11,12 @@ from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.kernels import surface_cosine
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.scan import Scan
+from mem3r_plugin.scan.format import (
+    decode_confidence,
+    decode_depth,
+    encode_confidence,
+    encode_depth,
+)
 from mem3r_plugin.stream.estimate import FrameEstimate
 
 WEIGHT_STEP = 1 / 256
@@ -58,11 +64,13 @@ def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
     )
 
 
-def estimate_frame(estimate: FrameEstimate, config: FusionConfig) -> DepthFrame:
-    """An estimate of the front end, without the depth that `config` rules out."""
+def estimate_frame(estimate: FrameEstimate, depth_unit: float, config: FusionConfig) -> DepthFrame:
+    """An estimate as a scan with steps of `depth_unit` keeps it, without the depth ruled out."""
+    depth = decode_depth(encode_depth(estimate.depth, depth_unit)[0], depth_unit)
+    confidence = decode_confidence(encode_confidence(estimate.confidence))
     return _frame(
-        estimate.depth,
-        estimate.confidence,
+        depth,
+        np.where(depth > 0, confidence, np.float32(1)),
         estimate.frame.image,
         estimate.intrinsics,
         np.array(estimate.transform.inverse.matrix),

@@ -125,13 +125,20 @@ def _first_depth(scan: Scan, config: FusionConfig) -> DepthFrame:
     raise ScanError(f"no frame of {scan.path} has depth that could be fused")
 
 
-def _plan(scan: Scan, fusion: Fusion) -> tuple[list[FusedFrame], list[FusedFrame]]:
-    """Which frames to take out, as they were fused, and which to fuse, as they are."""
-    wanted = {i: fused_frame(scan, i) for i in range(0, len(scan), fusion.config.stride)}
+def _plan(scan: Scan, store: BlockStore, stride: int) -> tuple[list[FusedFrame], list[FusedFrame]]:
+    """Which frames to take out, as they were fused, and which to fuse, as they are.
+
+    Where most have changed, the store is emptied, since fusing all of them anew is less work.
+    """
+    fused = store.frames()
+    wanted = {i: fused_frame(scan, i) for i in range(0, len(scan), stride)}
     digests = {position: record.digest for position, record in wanted.items()}
-    taken_out = [old for i, old in fusion.frames.items() if digests.get(i) != old.digest]
+    taken_out = [old for i, old in fused.items() if digests.get(i) != old.digest]
+    if 2 * len(taken_out) > len(fused):
+        store.clear()
+        return [], list(wanted.values())
     stale = {record.position for record in taken_out}
-    added = [new for i, new in wanted.items() if i in stale or i not in fusion.frames]
+    added = [new for i, new in wanted.items() if i in stale or i not in fused]
     return taken_out, added
 
 
@@ -143,8 +150,8 @@ def _update(
     Returns:
         How many frames were taken out, and how many were fused.
     """
+    taken_out, added = _plan(scan, store, config.stride)
     fusion = Fusion(store, config)
-    taken_out, added = _plan(scan, fusion)
     total = len(taken_out) + len(added)
     try:
         with closing(prefetch(_changes(scan, fusion, taken_out, added), _READ_AHEAD)) as changes:

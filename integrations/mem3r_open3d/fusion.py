@@ -134,7 +134,7 @@ def frame_digest(
             digest.update(file.read_bytes())
         except OSError as error:
             raise ScanError(f"{file} cannot be read: {error.strerror}") from error
-    digest.update(repr(intrinsics).encode())
+    digest.update(" ".join(f"{value:.6f}" for value in vars(intrinsics).values()).encode())
     digest.update(np.ascontiguousarray(camera_to_world, np.float64).tobytes())
     return digest.hexdigest()
 

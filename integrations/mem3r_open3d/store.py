@@ -215,6 +215,13 @@ class BlockStore:
             )
             self._regions[region] = self._last_version, len(blocks)
 
+    def clear(self) -> None:
+        """Take out all blocks and frames."""
+        with self._errors():
+            for table in ("regions", "surface", "frames"):
+                self._database.execute(f"DELETE FROM {table}")
+        self._regions.clear()
+
     # -- surface ---------------------------------------------------------------------------------
 
     def load_surface(self, tile: int, made_from: str) -> bytes | None:

@@ -25,6 +25,7 @@ from mem3r_plugin.stream.front_end import FrontEnd, Precision, pick_device
 from mem3r_plugin.stream.progress import RunProgress
 from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
+from mem3r_plugin.stream.sinks import load_sink
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
 
 
@@ -68,6 +69,9 @@ class RunConfig:
     """Start the state anew after this many frames; never by default."""
     checkpoint_every: int = 50
     """Save the state after this many frames, for --resume."""
+    sink: tuple[str, ...] = ()
+    """Where frames go beside the scan as they come: tsdf fuses them into a mesh beside the scan (needs
+    Open3D), or the names of plug-ins."""
     resume: bool = False
     """Continue the scan in the output folder where its last checkpoint left it."""
     overwrite: bool = False
@@ -102,8 +106,8 @@ def run(
     Args:
         config: What to do.
         source: An opened source, or an iterable of arrays, in place of `config.source`.
-        sinks: Where estimates go beside the scan; on resuming they get the frames from the last
-            checkpoint on.
+        sinks: Where estimates go beside the scan and `config.sink`; on resuming they get the frames
+            from the last checkpoint on.
         silent: No progress bar and no notes on stderr.
 
     Raises:
@@ -144,6 +148,7 @@ def run(
         resume_from=None if checkpoint is None else checkpoint.mark,
     )
     scan.check_folder()
+    sinks = [*sinks, *(load_sink(name, config.output) for name in config.sink)]
     front_end = FrontEnd.from_pretrained(
         config.model,
         weights=config.weights,
@@ -196,9 +201,11 @@ def _pump(
         if not first and scan.mark.frames == 0:
             culprit = scan.header.skipped[0]
             raise SourceError(f"no frame could be used: {culprit['name']} {culprit['reason']}")
+        opened: list[Sink] = []
+        stack.push(_closer(opened))
         for sink in (scan, *sinks):
             sink.open()
-            stack.push(_closer(sink))
+            opened.append(sink)
         for estimate in chain(first, estimates):
             for sink in (scan, *sinks):
                 sink.write(estimate)
@@ -210,11 +217,13 @@ def _pump(
                     Checkpoint(estimate.frame.index + 1, scan.mark, state).save(scan.path)
 
 
-def _closer(sink: Sink) -> Callable[..., None]:
-    """An exit callback that closes the sink, as complete unless an exception is on its way."""
+def _closer(sinks: list[Sink]) -> Callable[..., None]:
+    """An exit callback that closes sinks in order, as complete unless an exception is on its way."""
 
     def close(kind: type[BaseException] | None, *_: object) -> None:
-        sink.close(complete=kind is None)
+        with ExitStack() as stack:  # the rest is closed even if one fails
+            for sink in reversed(sinks):
+                stack.callback(sink.close, complete=kind is None)
 
     return close
 

@@ -55,7 +55,9 @@ def test_tiles_together_are_the_surface_extracted_in_one_go(store, mesh):
 def test_no_seams_and_no_doubled_faces(store, mesh):
     assert mesh.is_edge_manifold()
     assert len(mesh.get_non_manifold_edges(allow_boundary_edges=True)) == 0
-    positions, _, faces = _marching_cubes(all_blocks(store), VOXEL, MeshConfig().min_weight)
+    extracted = _marching_cubes(all_blocks(store), VOXEL, MeshConfig().min_weight)
+    assert extracted is not None
+    positions, _, faces = extracted
     whole = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(positions), o3d.utility.Vector3iVector(faces)
     )

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,6 +132,7 @@ def test_what_has_changed_since_cannot_be_taken_out(room, tmp_path):
     fuse(scan, tmp_path / "room.ply", CONFIG)
     file = frame_file(scan.path, "depth", 3)
     depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    assert depth is not None
     cv2.imwrite(str(file), depth + 1)
     with pytest.raises(ScanError, match=r"frame 3 of .* has changed .* --overwrite"):
         fuse(scan, tmp_path / "room.ply", CONFIG, resume=True)
@@ -214,7 +216,7 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_confidence_depth_and_stride_choose_what_is_fused(room, tmp_path):
-    def points(name: str, **options: object) -> np.ndarray:
+    def points(name: str, **options: Any) -> np.ndarray:
         fuse(room, tmp_path / name, replace(CONFIG, **options), MeshConfig(min_weight=0.1))
         return vertices(tmp_path / name)
 

@@ -67,7 +67,7 @@ def test_a_voxel_is_the_weighted_mean_of_what_the_frames_say(tmp_path_factory, y
     poses = [pose_matrix(turn, [x, 0.1 * i, 0.3]) for i in range(len(weights))]
     frames = [room_frame(0, pose, w / 256) for pose, w in zip(poses, weights, strict=True)]
     blocks = all_blocks(fused(tmp_path_factory.mktemp("fusion") / "a.tsdf", frames))
-    local = np.indices((BLOCK_SIZE,) * 3)[::-1].reshape(3, -1).T
+    local = np.indices((BLOCK_SIZE,) * 3)[::-1].reshape(3, -1).T.astype(np.float64)
     centres = (unpack_keys(blocks.keys)[:, None] * BLOCK_SIZE + local) * VOXEL
     total, distance = np.zeros((2, *blocks.tsdf.shape))
     colour = np.zeros((*blocks.tsdf.shape, 3))
