@@ -30,8 +30,8 @@ def posed_room(scan: Scan) -> PosedFrames:
     poses[:, :3, 3] *= UNIT
     even = tracks.frames % 2 == 0
     sightings = tracks.frames[even], tracks.rows[even], tracks.pixels[even]
-    support: tuple[Support, ...] = ("mapped",) * len(scan)
-    return PosedFrames(scan.camera, poses, support, UNIT * world, *sightings)
+    support: list[Support] = ["mapped"] * len(scan)
+    return PosedFrames(scan.camera, poses, tuple(support), UNIT * world, *sightings)
 
 
 def test_depth_comes_to_the_unit_of_the_points_in_every_frame(room: Scan) -> None:

@@ -61,9 +61,9 @@ def true_poses(scan: Scan) -> PosedFrames:
         frames.append(np.full(len(inside), index))
         rows.append(inside)
         pixels.append(seen[inside])
-    support: tuple[Support, ...] = ("mapped",) * len(scan)
+    support: list[Support] = ["mapped"] * len(scan)
     sightings = np.concatenate(frames), np.concatenate(rows), np.concatenate(pixels)
-    return PosedFrames(way.camera, poses, support, world, *sightings, undistortion=way)
+    return PosedFrames(way.camera, poses, tuple(support), world, *sightings, undistortion=way)
 
 
 @pytest.fixture(scope="module")
