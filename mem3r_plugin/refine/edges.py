@@ -189,7 +189,7 @@ class _Resection:
         inside = errors < _INSIDE
         if inside.sum() < max(_MIN_MATCHES, 0.5 * len(errors)):
             return None
-        noise = max(1.0, float(np.median(errors**2)) / _CHI2_MEDIAN)
+        noise = max(1.0, float(np.median(errors[inside] ** 2)) / _CHI2_MEDIAN)
         covariance = np.asarray(noise * np.linalg.inv(information), np.float64)
         return rotation, translation, covariance, inside
 
