@@ -12,16 +12,24 @@ CREATED := $(VENV)/.created
 CORE := $(VENV)/.core-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint format clean help
+# Nerfstudio needs torchvision, so a torch of its own, and so an environment of its own.
+NERFSTUDIO := .venv-nerfstudio
+NERFSTUDIO_INSTALLED := $(NERFSTUDIO)/.installed
+
+.PHONY: demo test test-nerfstudio lint format clean help
 
 help:  ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 demo: $(CORE)  ## Run the main job on a demo clip, or on your own video: make demo SOURCE=my.mp4
 	$(BIN)/mem3r demo $(if $(SOURCE),--source "$(SOURCE)")
 
 test: $(DEV)  ## Run the tests on two processes; PYTEST_ARGS adds options.
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-nerfstudio: $(NERFSTUDIO_INSTALLED)  ## Run the tests that need nerfstudio, in an environment of their own (8 GB).
+	$(NERFSTUDIO)/bin/python -m pytest -n 2 tests/integrations/nerfstudio tests/integrations/gsplat tests/integrations/check \
+	  tests/integrations/test_nerfstudio_export.py $(PYTEST_ARGS)
 
 lint: $(DEV)  ## Check style, formatting and types.
 	$(BIN)/ruff check .
@@ -33,7 +41,7 @@ format: $(DEV)  ## Repair style and formatting.
 	$(BIN)/ruff format .
 
 clean:  ## Remove .venv, the demo's output, caches and build leftovers.
-	rm -rf $(VENV) demo_output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NERFSTUDIO) demo_output build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CREATED):
@@ -53,3 +61,10 @@ $(DEV): $(CREATED) $(SETUP)
 	@echo "Installing into $(VENV) with the development tools; the first time takes a few minutes ..."
 	@$(INSTALL) -e ".[dev]"
 	@touch $(CORE) $@
+
+$(NERFSTUDIO_INSTALLED): $(CREATED) $(SETUP) constraints-nerfstudio.txt
+	@echo "Installing nerfstudio into $(NERFSTUDIO); the first time takes some minutes ..."
+	@$(PYTHON) -m venv $(NERFSTUDIO)
+	@$(NERFSTUDIO)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-nerfstudio.txt \
+	  -e ".[nerfstudio,gsplat]" torchvision pytest pytest-xdist hypothesis
+	@touch $@

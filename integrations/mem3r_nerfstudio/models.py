@@ -37,7 +37,7 @@ class Mem3RDepthNerfactoModelConfig(DepthNerfactoModelConfig):
 
     _target: type = field(default_factory=lambda: Mem3RDepthNerfactoModel)
     depth_loss_mult: float = 1e-2
-    """Lambda of the depth loss; ten times nerfstudio's, as depth is dense (benchmarks/nerfstudio_depth.py)."""
+    """Lambda of the depth loss; ten times nerfstudio's, as depth is dense here."""
 
 
 class Mem3RDepthNerfactoModel(DepthNerfactoModel):
