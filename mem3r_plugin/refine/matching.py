@@ -60,6 +60,8 @@ def extract_features(
     reader.camera_model = "PINHOLE" if known else "SIMPLE_PINHOLE"
     reader.camera_params = ",".join(map(str, _parameters(camera, known)))
     mode = pycolmap.CameraMode.SINGLE
+    pycolmap.Database.open(database).close()
+    pycolmap.import_images(database, pictures, mode, names, reader)  # ids in order, not as done
     pycolmap.extract_features(database, pictures, names, mode, reader, options)
     with pycolmap.Database.open(database) as opened:
         (stored,) = opened.read_all_cameras()
