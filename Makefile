@@ -19,7 +19,7 @@ NERFSTUDIO_INSTALLED := $(NERFSTUDIO)/.installed
 .PHONY: demo test test-nerfstudio lint format clean help
 
 help:  ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
 
 demo: $(CORE)  ## Run the main job on a demo clip, or on your own video: make demo SOURCE=my.mp4
 	$(BIN)/mem3r demo $(if $(SOURCE),--source "$(SOURCE)")
@@ -27,7 +27,7 @@ demo: $(CORE)  ## Run the main job on a demo clip, or on your own video: make de
 test: $(DEV)  ## Run the tests on two processes; PYTEST_ARGS adds options.
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-test-nerfstudio: $(NERFSTUDIO_INSTALLED)  ## Run the tests that need nerfstudio, in an environment of their own (8 GB).
+test-nerfstudio: $(NERFSTUDIO_INSTALLED)  ## Run the tests that need nerfstudio, in their own environment (8 GB).
 	$(NERFSTUDIO)/bin/python -m pytest -n 2 tests/integrations/nerfstudio tests/integrations/gsplat tests/integrations/check \
 	  tests/integrations/test_nerfstudio_export.py $(PYTEST_ARGS)
 
