@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mem3r_plugin.refine import refine as refinement
 from mem3r_plugin.refine.aligned import aligned_estimates
+from mem3r_plugin.refine.estimates import Estimates
 from mem3r_plugin.refine.posed import PosedFrames, Support
+from mem3r_plugin.refine.poses import PoseReport
 from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.refine.test_score import room_tracks
 from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
 
@@ -45,3 +50,40 @@ def test_depth_comes_to_the_unit_of_the_points_in_every_frame(room: Scan) -> Non
         assert residual is not None and residual < 0.02
         np.testing.assert_array_equal(estimate.camera_to_world, posed.camera_to_world[index])
         np.testing.assert_array_equal(estimate.confidence, room.confidence(index))
+
+
+def shaken(estimate: FrameEstimate) -> FrameEstimate:
+    """A pose that is off by a few centimetres; the first is the world."""
+    pose = estimate.camera_to_world.copy()
+    rng = np.random.default_rng(estimate.frame.index)
+    pose[:3, 3] += 0.05 * rng.normal(size=3) * (estimate.frame.index > 0)
+    return replace(estimate, camera_to_world=pose)
+
+
+def test_it_is_kept_where_depth_from_neighbours_disagrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = make_room_scan(tmp_path / "shaken", edit=shaken)
+    posed = posed_room(scan)
+    fields = dict.fromkeys(PoseReport.__dataclass_fields__, 0)
+    report = PoseReport(**{**fields, "warnings": ()})  # type: ignore[arg-type]
+
+    def found(*_: object) -> tuple[PosedFrames, PoseReport]:
+        (tmp_path / "refined" / "refine").mkdir()
+        return posed, report
+
+    def spoilt(*_: object) -> Estimates:
+        for estimate, residual in aligned_estimates(scan, posed):
+            factor = np.float32(1 + estimate.frame.index % 2)
+            yield replace(estimate, depth=factor * estimate.depth), residual
+
+    monkeypatch.setattr(refinement, "refine_poses", found)
+    monkeypatch.setattr(refinement, "refined_estimates", spoilt)
+    refined = refinement.refine(refinement.RefineConfig(scan.path, tmp_path / "refined"))
+    kept = refinement.RefineReport.load(refined.path)
+    assert kept.result == "aligned" and "network's depth" in kept.reason
+    assert kept.score.depth_disagreement is not None and kept.score.depth_disagreement < 0.05
+    np.testing.assert_array_equal(refined.frames[3].camera_to_world, posed.camera_to_world[3])
+    assert refined.structure() is not None
+    true = UNIT * room_depth(refined.network_camera, room_pose(3))
+    assert np.median(np.abs(refined.depth(3) / true - 1)) < 0.02
