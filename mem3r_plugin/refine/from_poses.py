@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose
@@ -13,10 +15,9 @@ from mem3r_plugin.refine.adjust import adjustment_options, feature_noise
 from mem3r_plugin.refine.incremental import mapping_options
 
 _TOLERANCES = (4.0, 1.0)  # of triangulation and filters, in COLMAP's usual ones
-_NEAR = (
-    1 / 3
-)  # share of any picture's matched features that the predicted poses must make points of
+_NEAR = 0.33  # share of any picture's matched features that must become sightings of points
 _HELD = 0.9  # share of well matched pairs that the adjusted map must not contradict
+_LINK = 15  # points that two linked pictures see
 _MAX_ERROR = 1.0  # mean, in pixels
 _MIN_POINTS = 30  # that every picture sees, and that make a pair well matched
 
@@ -112,9 +113,26 @@ def _convinces(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) ->
     model.update_point_3d_errors()
     return (
         all(image.num_points3D >= _MIN_POINTS for image in model.images.values())
+        and _hangs_together(model)
         and _held(model, cache) >= _HELD
         and model.compute_mean_reprojection_error() <= _MAX_ERROR
     )
+
+
+def _hangs_together(model: pycolmap.Reconstruction) -> bool:
+    """Whether points link all pictures; else the predicted poses alone would hold parts together."""
+    rows = {image: row for row, image in enumerate(model.images)}
+    sightings = [
+        (rows[element.image_id], column)
+        for column, point in enumerate(model.points3D.values())
+        for element in point.track.elements
+    ]
+    image, point = np.array(sightings).T
+    seen = coo_array(
+        (np.ones(len(image)), (image, point)), (len(rows), len(model.points3D))
+    ).tocsr()
+    shared = (seen @ seen.T) >= _LINK
+    return bool(connected_components(shared)[0] == 1)
 
 
 def _held(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> float:

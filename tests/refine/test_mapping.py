@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pycolmap
 import pytest
@@ -79,6 +81,20 @@ def test_predicted_poses_far_from_the_truth_change_nothing(sphere, without_predi
 def test_one_wrong_pose_among_good_ones_does_no_harm(sphere, tmp_path):
     piece = mapped(sphere, tmp_path, {**sphere.poses, 5: sphere.poses[0]})
     assert position_error(piece, sphere) < 5e-4
+
+
+def test_parts_that_share_no_points_are_no_rigid_piece(sphere, tmp_path):
+    database = tmp_path / "parts.db"
+    shutil.copyfile(sphere.database, database)
+    with pycolmap.Database.open(database) as opened:
+        parts = {image.image_id: int(image.name[:6]) < 6 for image in opened.read_all_images()}
+        for first in parts:
+            for second in parts:
+                if parts[first] and not parts[second]:
+                    opened.delete_two_view_geometry(first, second)
+    maps = map_keyframes(database, tmp_path, tmp_path / "work", False, sphere.poses)
+    assert [len(piece.poses) for piece in maps] == [6, 6]
+    assert maps[0].camera == maps[1].camera
 
 
 def test_a_known_camera_is_kept(sphere, tmp_path):
