@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from mem3r_plugin.evaluation import PosedSequence, trajectory_errors
+from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.pictures.trajectory import draw_paths
@@ -100,18 +101,18 @@ def measure(scan: Scan, true: FloatArray, work: Path) -> list[Result]:
         seconds = time.process_time() - start
         note = f"{report.loops_confirmed} of {report.loops_tried} loops confirmed, {report.pieces} pieces"
         refined.append(Result(f"refined {name} loops", posed.camera_to_world, true, note, seconds))
-        results.append(_graph(scan, true, work / name, name))
+        results.append(_graph(scan, posed.camera, true, work / name, name))
     return [*results, *refined]
 
 
-def _graph(scan: Scan, true: FloatArray, workspace: Path, name: str) -> Result:
-    """Keyframes by the pose graph alone."""
+def _graph(scan: Scan, camera: Intrinsics, true: FloatArray, workspace: Path, name: str) -> Result:
+    """Keyframes by the pose graph alone, at the camera that the refinement found."""
     matches = list(read_matches(workspace / "database.db"))
     keyframes = sorted({frame for pair in matches for frame in (pair.first, pair.second)})
     network = np.stack([frame.camera_to_world for frame in scan.frames])
     start = time.process_time()
     graph = place_keyframes(
-        scan.camera, keyframes, matches, network, partial(sample_depth, scan), name == "with"
+        camera, keyframes, matches, network, partial(sample_depth, scan), name == "with"
     )
     poses = np.stack([graph.camera_to_world[frame] for frame in keyframes])
     note = f"{len(graph.contradicted)} of {graph.loops} loop edges rejected"
