@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from importlib.metadata import version
 
 from mem3r_plugin.errors import Mem3RError
@@ -63,7 +62,6 @@ def _top_level_parser() -> argparse.ArgumentParser:
         prog="mem3r",
         description="Streaming 3-D reconstruction with Mem3R.",
         epilog="`mem3r COMMAND --help` lists the options of a command.",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=18),
     )
     parser.add_argument("--version", action="version", version=version("mem3r-plugin"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
