@@ -225,7 +225,7 @@ def _warnings(scan: Scan, placement: Placement | None, maps: list[SparseMap]) ->
     if maps[0].bend > _BENT:
         warnings.append(
             f"the pictures look bent by {maps[0].bend:.0f} pixels in the corners: refine again with "
-            "--poses.mapping.radial"
+            "--radial"
         )
     return warnings
 
