@@ -26,7 +26,10 @@ REGION_SIZE = 8
 BLOCK_BYTES = VOXELS * 5 * 4 + 200
 """Memory of a block: distance, weight and colour of its voxels, and its place in the hash map."""
 
-_PIXEL_STEP = 2
+_STEPS_PER_BLOCK = 4
+"""Steps, in pixels, that a block of usual distance is wide at least where touched blocks are looked for."""
+
+_MOST_PIXEL_STEP = 4
 _FIRST_CAPACITY = 16_384
 _SPARE = 1 / 16
 """Share of the capacity that an eviction frees beyond what is needed, so that it is not needed soon."""
@@ -48,6 +51,16 @@ def new_grid(voxel_size: float, capacity: int) -> o3d.t.geometry.VoxelBlockGrid:
         block_resolution=BLOCK_SIZE,
         block_count=capacity,
     )
+
+
+def _pixel_step(frame: DepthFrame, block_length: float) -> int:
+    """Of how many pixels one is enough to meet the blocks that a frame touches."""
+    sample = frame.depth[::8, ::8]
+    known = sample[sample > 0]
+    if len(known) == 0:
+        return 1
+    pixels_per_block = block_length * frame.intrinsics.fx / np.quantile(known, 0.9)
+    return int(np.clip(pixels_per_block // _STEPS_PER_BLOCK, 1, _MOST_PIXEL_STEP))
 
 
 class BlockVolume:
@@ -148,7 +161,7 @@ class BlockVolume:
             frame.camera_to_world,
             BLOCK_SIZE * voxel,
             truncation,
-            _PIXEL_STEP,
+            _pixel_step(frame, BLOCK_SIZE * voxel),
             self.capacity,
         )
 

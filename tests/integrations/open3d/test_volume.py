@@ -66,22 +66,16 @@ def test_a_voxel_is_the_weighted_mean_of_what_the_frames_say(tmp_path_factory, y
     turn = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
     poses = [pose_matrix(turn, [x, 0.1 * i, 0.3]) for i in range(len(weights))]
     frames = [room_frame(0, pose, w / 256) for pose, w in zip(poses, weights, strict=True)]
-    blocks = all_blocks(fused(tmp_path_factory.mktemp("fusion") / "a.tsdf", frames))
+    store = fused(tmp_path_factory.mktemp("fusion") / "a.tsdf", frames)
+    volume = BlockVolume(VOXEL, TRUNCATION, store, 3_000)
+    blocks = all_blocks(store)
     local = np.indices((BLOCK_SIZE,) * 3)[::-1].reshape(3, -1).T.astype(np.float64)
     centres = (unpack_keys(blocks.keys)[:, None] * BLOCK_SIZE + local) * VOXEL
     total, distance = np.zeros((2, *blocks.tsdf.shape))
     colour = np.zeros((*blocks.tsdf.shape, 3))
     doubtful = np.zeros(blocks.tsdf.shape, bool)  # rounding decides which pixel, or whether at all
     for frame in frames:
-        keys = touched_blocks(
-            frame.depth,
-            camera_array(),
-            frame.camera_to_world,
-            BLOCK_SIZE * VOXEL,
-            TRUNCATION,
-            2,
-            10**6,
-        )
+        keys = volume.touched(frame)
         points = transform_points(invert_pose(frame.camera_to_world), centres)
         z = points[..., 2]
         pixels = np.divide(points[..., :2], z[..., None]) * [CAMERA.fx, CAMERA.fy]
