@@ -29,14 +29,17 @@ from mem3r_plugin.refine.undistort import Undistortion
 Way = Literal["predicted", "incremental"]
 """How a map was found: adjusted from the predicted poses, or picture by picture from nothing."""
 
+BENT = 2.0
+"""Displacement of the farthest corner, in pixels, from which a lens is worth straightening."""
+
 
 @dataclass(frozen=True)
 class MappingConfig:
     """What is found out about the camera."""
 
-    radial: bool = False
-    """Find a radial distortion as well, and make the pictures those of a pinhole camera. A camera
-    that was given is kept as it is."""
+    radial: Literal["auto", "always", "never"] = "auto"
+    """Find a radial distortion and make the pictures those of a pinhole camera: where they look bent
+    by more than two pixels in the corners, always, or never. A camera that was given is kept as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +102,17 @@ def map_keyframes(
     Returns:
         No piece at all where the pictures show too little.
     """
-    if config is not None and config.radial and not known:
-        _allow_distortion(database)
+    radial = "never" if known else (config or MappingConfig()).radial
+    _set_distortion(database, radial == "always")
     way, models = _models(database, pictures, workspace, not known, predicted)
-    return list(_finished(models, way, not known, predicted or {}))
+    maps = list(_finished(models, way, not known, predicted or {}))
+    if radial == "auto" and maps and maps[0].bend > BENT:
+        _set_distortion(database, True)
+        _, models = _models(database, pictures, workspace, True, maps[0].poses)
+        straight = list(_finished(models, way, True, predicted or {}))
+        if straight and straight[0].undistortion and len(straight[0].poses) >= len(maps[0].poses):
+            return straight
+    return maps
 
 
 def _models(
@@ -145,14 +155,17 @@ def _finished(
         yield _sparse_map(model, way, priors, _bend(model) if free else 0.0)
 
 
-def _allow_distortion(database: Path) -> None:
-    """Make the camera of the database one with a radial coefficient."""
+def _set_distortion(database: Path, radial: bool) -> None:
+    """Let the camera of the database, unless it is known, have a radial coefficient or not."""
+    plain, curved = pycolmap.CameraModelId.SIMPLE_PINHOLE, pycolmap.CameraModelId.SIMPLE_RADIAL
     with pycolmap.Database.open(database) as opened:
         (camera,) = opened.read_all_cameras()
-        if camera.model == pycolmap.CameraModelId.SIMPLE_PINHOLE:
-            camera.model = pycolmap.CameraModelId.SIMPLE_RADIAL
-            camera.params = [*camera.params, 0.0]
-            opened.update_camera(camera)
+        if camera.model not in (plain, curved):
+            return
+        params = camera.params[:3].tolist()
+        camera.model = curved if radial else plain
+        camera.params = [*params, 0.0] if radial else params
+        opened.update_camera(camera)
 
 
 def straighten_if_incredible(model: pycolmap.Reconstruction) -> None:

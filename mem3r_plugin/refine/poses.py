@@ -30,7 +30,7 @@ from mem3r_plugin.refine.keyframe_matches import (
 )
 from mem3r_plugin.refine.keyframes import KeyframeConfig
 from mem3r_plugin.refine.loops import explained_pairs
-from mem3r_plugin.refine.mapping import MappingConfig, SparseMap, Way
+from mem3r_plugin.refine.mapping import BENT, MappingConfig, SparseMap, Way
 from mem3r_plugin.refine.matching import MatchingConfig
 from mem3r_plugin.refine.network_depth import sample_depth
 from mem3r_plugin.refine.placement import Placement, place_frames
@@ -39,7 +39,6 @@ from mem3r_plugin.refine.track_frames import TrackedFrame, track_frames
 from mem3r_plugin.scan import Scan
 
 _BELIEVED = 0.3  # of the network's lengths; below, they are mostly noise
-_BENT = 2.0  # pixels in the corners that are worth a warning
 
 
 @dataclass(frozen=True)
@@ -222,10 +221,10 @@ def _warnings(scan: Scan, placement: Placement | None, maps: list[SparseMap]) ->
             "rest; how they lie to it is known from the network alone: film the places between again, "
             "slower"
         )
-    if maps[0].bend > _BENT:
+    if maps[0].bend > BENT:
         warnings.append(
-            f"the pictures look bent by {maps[0].bend:.0f} pixels in the corners: refine again with "
-            "--radial"
+            f"the pictures look bent by {maps[0].bend:.0f} pixels in the corners and were not straightened: "
+            "`--radial always` tries harder"
         )
     return warnings
 

@@ -113,11 +113,11 @@ def test_a_known_camera_is_kept(sphere, tmp_path):
     assert position_error(piece, sphere) < 5e-4
 
 
-@pytest.mark.parametrize("radial", [False, True])
-def test_bent_pictures_are_noticed_and_put_right_on_demand(radial, tmp_path):
+@pytest.mark.parametrize("radial", ["never", "auto", "always"])
+def test_bent_pictures_are_noticed_and_put_right(radial, tmp_path):
     bent = photograph(tmp_path, radial=-0.05)
     piece = mapped(bent, tmp_path, config=MappingConfig(radial=radial))
-    if not radial:
+    if radial == "never":
         assert piece.undistortion is None
         assert piece.bend > 3
         return
