@@ -91,7 +91,7 @@ def _ours(scan: Scan, voxel: float, options: Speed) -> Iterator[None]:
         fusion.volume.integrate(first, sign=-1.0)
         yield
         changes = (
-            fusion.prepare(fused_frame(scan, i), scan_frame(scan, i, config))
+            fusion.prepare(fused_frame(scan, i, config), scan_frame(scan, i, config))
             for i in range(options.frames)
         )
         for change in prefetch(changes, 4):

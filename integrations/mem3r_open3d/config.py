@@ -28,6 +28,9 @@ class FusionConfig:
     max_angle: float = 80.0
     """Depth seen at a flatter angle to its surface, in degrees from head-on, is not used. That takes
     out the flying pixels at depth edges as well; 90 keeps all."""
+    cross_check: int = 0
+    """Depth that the frame so many steps before or after looks right through is not used; 0 asks none.
+    Takes out what floats in free space; where poses change later, all is fused anew."""
     stride: int = 1
     """Take every stride-th frame."""
     memory: str = "4GB"
@@ -46,7 +49,7 @@ class FusionConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}, it must be above 0")
-        for name, least in (("stride", 1), ("checkpoint_every", 1)):
+        for name, least in (("stride", 1), ("checkpoint_every", 1), ("cross_check", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least {least}")
         if not 0 <= self.confidence <= 1:

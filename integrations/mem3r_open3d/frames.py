@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_open3d.config import FusionConfig
-from mem3r_open3d.kernels import surface_cosine
+from mem3r_open3d.kernels import looked_through, surface_cosine
 from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.geometry.pose import invert_pose
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.scan.format import (
     decode_confidence,
@@ -21,6 +22,9 @@ from mem3r_plugin.stream.estimate import FrameEstimate
 
 WEIGHT_STEP = 1 / 256
 """Weights are multiples of this, so that a sum of them is exact and taking one out leaves no rest."""
+
+_FARTHER = 0.05
+"""How much farther than a surface one must have seen to have looked through it, as a share of depth."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ class DepthFrame:
     @property
     def camera(self) -> NDArray[np.float64]:
         """fx, fy, cx, cy of the depth map."""
-        camera = self.intrinsics
-        return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+        return camera_array(self.intrinsics)
 
 
 def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
@@ -53,7 +56,7 @@ def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
     Raises:
         ScanError: depth, confidence or picture of the frame cannot be read.
     """
-    return _frame(
+    frame = _frame(
         scan.depth(index),
         scan.confidence(index),
         scan.image(index),
@@ -62,6 +65,30 @@ def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
         scan.frames[index].camera_to_world,
         config,
     )
+    for other in witnesses(scan, index, config):
+        through = looked_through(
+            frame.depth,
+            frame.camera,
+            frame.camera_to_world,
+            scan.depth(other),
+            camera_array(scan.frame_network_camera(other)),
+            invert_pose(scan.frames[other].camera_to_world),
+            _FARTHER,
+        )
+        frame.depth[through] = 0
+    return frame
+
+
+def witnesses(scan: Scan, index: int, config: FusionConfig) -> list[int]:
+    """The frames that are asked about the depth of frame `index`: none, one or two."""
+    step = config.cross_check * config.stride
+    others = (index - step, index + step) if step else ()
+    return [other for other in others if 0 <= other < len(scan)]
+
+
+def camera_array(camera: Intrinsics) -> NDArray[np.float64]:
+    """fx, fy, cx, cy."""
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
 
 
 def estimate_frame(estimate: FrameEstimate, depth_unit: float, config: FusionConfig) -> DepthFrame:

@@ -125,16 +125,19 @@ def _first_depth(scan: Scan, config: FusionConfig) -> DepthFrame:
     raise ScanError(f"no frame of {scan.path} has depth that could be fused")
 
 
-def _plan(scan: Scan, store: BlockStore, stride: int) -> tuple[list[FusedFrame], list[FusedFrame]]:
+def _plan(
+    scan: Scan, store: BlockStore, config: FusionConfig
+) -> tuple[list[FusedFrame], list[FusedFrame]]:
     """Which frames to take out, as they were fused, and which to fuse, as they are.
 
-    Where most have changed, the store is emptied, since fusing all of them anew is less work.
+    Where most have changed, the store is emptied, since fusing all of them anew is less work; and after
+    a cross-check, since what it left of a frame depended on other frames as they were.
     """
     fused = store.frames()
-    wanted = {i: fused_frame(scan, i) for i in range(0, len(scan), stride)}
+    wanted = {i: fused_frame(scan, i, config) for i in range(0, len(scan), config.stride)}
     digests = {position: record.digest for position, record in wanted.items()}
     taken_out = [old for i, old in fused.items() if digests.get(i) != old.digest]
-    if 2 * len(taken_out) > len(fused):
+    if 2 * len(taken_out) > len(fused) or (taken_out and config.cross_check):
         store.clear()
         return [], list(wanted.values())
     stale = {record.position for record in taken_out}
@@ -150,7 +153,7 @@ def _update(
     Returns:
         How many frames were taken out, and how many were fused.
     """
-    taken_out, added = _plan(scan, store, config.stride)
+    taken_out, added = _plan(scan, store, config)
     fusion = Fusion(store, config)
     total = len(taken_out) + len(added)
     try:

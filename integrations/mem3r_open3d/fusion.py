@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_open3d.config import FusionConfig
-from mem3r_open3d.frames import DepthFrame, scan_frame
+from mem3r_open3d.frames import DepthFrame, scan_frame, witnesses
 from mem3r_open3d.store import BlockStore, FusedFrame
 from mem3r_open3d.volume import BLOCK_BYTES, BlockVolume
 from mem3r_plugin.errors import ScanError
@@ -107,16 +107,25 @@ def resolve(config: FusionConfig, store: BlockStore, first: DepthFrame) -> Fusio
     return replace(config, voxel=voxel, truncation=truncation)
 
 
-def fused_frame(scan: Scan, position: int) -> FusedFrame:
+def fused_frame(scan: Scan, position: int, config: FusionConfig) -> FusedFrame:
     """The record of a frame as a scan has it now.
 
     Raises:
         ScanError: its depth or confidence cannot be read.
     """
-    intrinsics = scan.frame_network_camera(position)
-    camera_to_world = scan.frames[position].camera_to_world
-    digest = frame_digest(scan.path, position, intrinsics, camera_to_world)
-    return FusedFrame(position, digest, scan.path, intrinsics, camera_to_world)
+
+    def digest(index: int) -> str:
+        camera, pose = scan.frame_network_camera(index), scan.frames[index].camera_to_world
+        return frame_digest(scan.path, index, camera, pose)
+
+    asked = (position, *witnesses(scan, position, config))
+    return FusedFrame(
+        position,
+        " ".join(digest(index) for index in asked),
+        scan.path,
+        scan.frame_network_camera(position),
+        scan.frames[position].camera_to_world,
+    )
 
 
 def frame_digest(
@@ -156,7 +165,7 @@ def remembered_frame(record: FusedFrame, scan: Scan, config: FusionConfig) -> De
 
 
 def _require_same(store: BlockStore, config: FusionConfig) -> None:
-    names = ("voxel", "truncation", "max_depth", "confidence", "max_angle", "stride")
+    names = ("voxel", "truncation", "max_depth", "confidence", "max_angle", "cross_check", "stride")
     wanted = {name: getattr(config, name) for name in names}
     begun = store.read(_SETTINGS, wanted)
     differences = [

@@ -265,3 +265,48 @@ def surface_cosine(depth: NDArray[np.float32], camera: NDArray[np.float64]) -> N
             nz = z + nx * x + ny * y
             cosine[v, u] = z / math.sqrt((x * x + y * y + one) * (nx * nx + ny * ny + nz * nz))
     return cosine
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def looked_through(
+    depth: NDArray[np.float32],
+    camera: NDArray[np.float64],
+    camera_to_world: NDArray[np.float64],
+    other_depth: NDArray[np.float32],
+    other_camera: NDArray[np.float64],
+    other_world_to_camera: NDArray[np.float64],
+    tolerance: float,
+) -> NDArray[np.bool_]:
+    """Pixels (h, w) whose surface another camera should have seen but saw something farther instead.
+
+    Args:
+        depth: z-depth, shape (h, w); 0 where there is none.
+        camera: fx, fy, cx, cy with pixel centres at half-integers.
+        camera_to_world: Pose, shape (4, 4).
+        other_depth: z-depth of the other camera, shape (h', w').
+        other_camera: Its fx, fy, cx, cy.
+        other_world_to_camera: Its inverse pose, shape (4, 4).
+        tolerance: How much farther, as a share of the depth that it should have seen.
+    """
+    height, width = depth.shape
+    other_height, other_width = other_depth.shape
+    fx, fy, cx, cy = camera
+    gx, gy, dx, dy = other_camera
+    motion = other_world_to_camera @ camera_to_world
+    through = np.zeros((height, width), np.bool_)
+    for v in range(height):
+        for u in range(width):
+            z = depth[v, u]
+            if z <= 0:
+                continue
+            x, y = (u + 0.5 - cx) / fx * z, (v + 0.5 - cy) / fy * z
+            ahead = motion[2, 0] * x + motion[2, 1] * y + motion[2, 2] * z + motion[2, 3]
+            if ahead <= 0:
+                continue
+            right = motion[0, 0] * x + motion[0, 1] * y + motion[0, 2] * z + motion[0, 3]
+            down = motion[1, 0] * x + motion[1, 1] * y + motion[1, 2] * z + motion[1, 3]
+            column = math.floor(gx * right / ahead + dx)
+            row = math.floor(gy * down / ahead + dy)
+            if 0 <= column < other_width and 0 <= row < other_height:
+                through[v, u] = other_depth[row, column] > (1.0 + tolerance) * ahead
+    return through

@@ -10,6 +10,7 @@ from mem3r_open3d.fuse import fuse, state_file
 from mem3r_open3d.fusion import Fusion, frame_digest, resolve
 from mem3r_open3d.mesh import MeshConfig
 from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
+from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import FrameEstimate
 
@@ -25,6 +26,9 @@ class TsdfSink:
         scan: Folder of the scan that the run writes before it calls this sink.
         config: How depth is fused.
         mesh: How the surface is taken from the volume.
+
+    Raises:
+        ConfigError: `config` asks for a cross-check.
     """
 
     def __init__(
@@ -33,6 +37,10 @@ class TsdfSink:
         self.output = scan.parent / f"{scan.name}.ply"
         self._path = scan
         self._config = config or FusionConfig()
+        if self._config.cross_check:
+            raise ConfigError(
+                "cross_check asks frames that are still to come; use `mem3r fuse` later"
+            )
         self._mesh = mesh or MeshConfig()
         self._scan: Scan | None = None
         self._position = 0

@@ -248,3 +248,23 @@ def test_without_open3d_one_line_says_what_to_install(room, tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert 'pip install "mem3r-plugin[open3d]"' in done.stderr
+
+
+def test_what_other_frames_look_through_is_left_out_on_request(room, tmp_path):
+    scan = copy_scan(room, tmp_path / "scan")
+    file = frame_file(scan.path, "depth", 5)
+    depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    assert depth is not None
+    depth[20:40, 30:60] //= 2  # a board in mid-air, seen by this frame alone
+    cv2.imwrite(str(file), depth)
+
+    def floating(name: str, scan: Scan, **options: Any) -> int:
+        fuse(scan, tmp_path / name, replace(CONFIG, **options), resume=True)
+        return int((distance_to_walls(vertices(tmp_path / name)) > 0.5).sum())
+
+    assert floating("plain.ply", scan) > 100
+    assert floating("checked.ply", scan, cross_check=1) == 0
+    moved = move_frames(scan, {2})
+    assert floating("checked.ply", moved, cross_check=1) == 0
+    fuse(moved, tmp_path / "fresh.ply", replace(CONFIG, cross_check=1))
+    assert (tmp_path / "fresh.ply").read_bytes() == (tmp_path / "checked.ply").read_bytes()
