@@ -87,12 +87,7 @@ def import_rgbd(config: ImportRgbdConfig, *, silent: bool = False) -> Scan:
     header = _header(config, sequence)
     mark = None
     if config.resume and (config.output / HEADER).exists():
-        recorded = read_header(config.output)
-        if (recorded.source, recorded.settings) != (header.source, header.settings):
-            raise ScanError(
-                f"{config.output} cannot be resumed, it was begun from {recorded.source.get('path')} "
-                f"with {recorded.settings}: give the same, or --overwrite"
-            )
+        recorded = _begun(config.output, header)
         if recorded.complete:
             return Scan.open(config.output)
         frames = _whole_frames(config.output)
@@ -157,6 +152,21 @@ def posed_estimates(
             transform=transform,
             focal=intrinsics.fx,
         )
+
+
+def _begun(scan: Path, header: ScanHeader) -> ScanHeader:
+    """The header of the scan to resume.
+
+    Raises:
+        ScanError: it was begun otherwise.
+    """
+    recorded = read_header(scan)
+    if (recorded.source, recorded.settings) != (header.source, header.settings):
+        raise ScanError(
+            f"{scan} cannot be resumed, it was begun from {recorded.source.get('path')} with "
+            f"{recorded.settings}: give the same, or --overwrite"
+        )
+    return recorded
 
 
 def _whole_frames(scan: Path) -> int:
