@@ -27,7 +27,7 @@ class PointCloudConfig:
     pixel_stride: int = 2
     """Only every n-th row and column of a depth map makes points."""
     discard: float = 0.3
-    """Share of the pixels, the least confident ones, that are left out."""
+    """Share of the pixels, the least confident ones, that are left out; more where many are alike."""
     voxel_size: float = 0.005
     """Edge of a voxel, relative to the scan's median depth; each voxel keeps one point."""
     max_points: int = 200_000
@@ -116,7 +116,19 @@ def _statistics(scan: Scan, keyframes: list[int], config: PointCloudConfig) -> t
     depth, confidence = np.concatenate(depths), np.concatenate(confidences)
     if depth.size == 0:
         return 1.0, 1.0
-    return float(np.median(depth)), float(np.quantile(confidence, config.discard))
+    return float(np.median(depth)), least_confidence(confidence, config.discard)
+
+
+def least_confidence(confidence: NDArray[np.float32], discard: float) -> float:
+    """The least of N > 0 confidences below which at least the share `discard` of them lies.
+
+    Where the least confident ones are all alike, as those of depth that no other view confirms, all of
+    them go, more than their share; where no confidence differs from the others, none does.
+    """
+    values, counts = np.unique(confidence, return_counts=True)
+    below = np.cumsum(counts) - counts
+    enough = below >= discard * len(confidence)
+    return float(values[np.argmax(enough)])  # the first value where none is enough
 
 
 def _frame_points(scan: Scan, index: int, stride: int, min_confidence: float) -> NDArray[np.void]:

@@ -15,6 +15,7 @@ import pycolmap
 import pytest
 from PIL import Image
 
+from mem3r_check import check_project
 from mem3r_colmap import ColmapExportConfig, ColmapReport, export_colmap
 from mem3r_plugin.errors import OutputError, ScanError
 from mem3r_plugin.exports import PointCloudConfig
@@ -43,7 +44,10 @@ def exported(
 ) -> tuple[Scan, Path, ColmapReport]:
     folder = tmp_path_factory.mktemp("colmap")
     scan = make_room_scan(folder, **SOURCES[request.param])
-    return scan, folder / "project", export_colmap(scan, folder / "project")
+    report = export_colmap(scan, folder / "project")
+    check = check_project(folder / "project")
+    assert check.passed, check.problems
+    return scan, folder / "project", report
 
 
 @pytest.fixture
