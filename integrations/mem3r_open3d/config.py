@@ -18,7 +18,8 @@ class FusionConfig:
     """How depth maps are fused into a surface."""
 
     voxel: float | None = None
-    """Distance of two voxels in the scan's unit; by default 1/150 of the first frame's median depth."""
+    """Distance of two voxels in the scan's unit; by default 1/150 of the first frame's median depth, or
+    the width of a pixel there if that is more."""
     truncation: float | None = None
     """How far from a surface a frame says something; by default four voxels."""
     max_depth: float | None = None

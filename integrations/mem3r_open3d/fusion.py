@@ -101,7 +101,8 @@ def resolve(config: FusionConfig, store: BlockStore, first: DepthFrame) -> Fusio
     voxel, truncation = config.voxel, config.truncation
     if voxel is None:
         median = float(np.median(first.depth[first.depth > 0]))
-        voxel = begun.get("voxel") or float(f"{median / _VOXELS_PER_MEDIAN_DEPTH:.2g}")
+        finest = max(1 / _VOXELS_PER_MEDIAN_DEPTH, 1 / first.intrinsics.fx)
+        voxel = begun.get("voxel") or float(f"{median * finest:.2g}")
     if truncation is None:
         truncation = _VOXELS_PER_TRUNCATION * voxel
     return replace(config, voxel=voxel, truncation=truncation)

@@ -25,7 +25,7 @@ from mem3r_plugin.progress import ProgressCallback, no_progress
 class MeshConfig:
     """How a surface is taken from a fused volume."""
 
-    min_weight: float = 0.5
+    min_weight: float = 0.1
     """Voxels seen with less weight in all make no surface; a fully confident frame counts about 1."""
     min_island: int = 0
     """Leave out pieces of fewer triangles that hang together with nothing else."""

@@ -150,7 +150,7 @@ class BlockStore:
             self._database.execute("PRAGMA page_size = 65536")
             self._database.execute(f"PRAGMA cache_size = -{_CACHE_BYTES // 1000}")
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("PRAGMA journal_mode = TRUNCATE")
+            self._database.execute("PRAGMA journal_mode = DELETE")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
             self._database.execute("BEGIN IMMEDIATE")

@@ -74,6 +74,15 @@ def test_the_mesh_of_an_exact_scan_is_its_walls(tmp_path, zoom):
     assert np.quantile(distances, 0.99) < VOXEL
 
 
+def test_voxels_are_by_default_no_finer_than_pixels(room, tmp_path):
+    report = fuse(room, tmp_path / "room.ply", FusionConfig(memory="400MB"))
+    depth = np.median(room.depth(0))
+    focal = room.frame_network_camera(0).fx
+    assert focal < 150
+    assert report.voxel == pytest.approx(depth / focal, rel=0.05)
+    assert report.vertices > 1000
+
+
 def test_the_same_bytes_every_time(room, fresh, tmp_path):
     fuse(room, tmp_path / "again.ply", replace(CONFIG, memory="2GB", checkpoint_every=100))
     assert (tmp_path / "again.ply").read_bytes() == fresh
