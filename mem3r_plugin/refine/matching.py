@@ -32,7 +32,7 @@ class MatchingConfig:
     """Other keyframes matched with each one because the network finds them alike and overlapping."""
     loops: int = 4
     """Other keyframes matched with each one because their local features are alike."""
-    exhaustive_below: int = 32
+    exhaustive_below: int = 16
     """With fewer keyframes every pair is matched."""
     min_inliers: int = 15
     """Matches of a neighbouring pair that must agree with one motion."""
