@@ -36,7 +36,7 @@ _DIRECTIONS = 12
 _LAYERS = 12
 """Unseen sides that a ray passes through before it gives up."""
 _AMBIENT = 0.5
-_LARGEST_DOT = 7
+_LARGEST_DOT = 15
 """Edge of the largest dot of a point cloud, in pixels."""
 _FIELD_OF_VIEW = math.radians(35)
 _ELEVATION = math.radians(50)
@@ -271,7 +271,8 @@ class _Dots:
         )
         none = np.iinfo(np.uint64).max
         buffer = np.full(camera.height * camera.width, none)
-        for down, right in np.ndindex(_LARGEST_DOT, _LARGEST_DOT):
+        largest = int(edge.max(initial=0))
+        for down, right in np.ndindex(largest, largest):
             x, y = column + right, row + down
             drawn = (max(down, right) < edge) & (x >= 0) & (x < camera.width)
             drawn &= (y >= 0) & (y < camera.height)
