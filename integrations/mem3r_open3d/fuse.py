@@ -82,9 +82,8 @@ def fuse(
     _make_way(state, resume, overwrite)
     with BlockStore(state) as store:
         config = resolve(config, store, _first_depth(scan, config))
-        taken_out, added = _update(
-            scan, store, config, progress
-        )  # frees the volume for the surface
+        # On return the volume is gone, and its memory is there for the surface.
+        taken_out, added = _update(scan, store, config, progress)
         vertices, faces = write_surface(store, config, mesh, output, progress)
         return FusionReport(
             voxel=config.voxel or 0.0,
