@@ -159,6 +159,8 @@ def _marching_cubes(
     if "positions" not in mesh.vertex or "indices" not in mesh.triangle:
         return None
     faces = mesh.triangle.indices.numpy().astype(np.int64)
+    if not len(faces):
+        return None
     return mesh.vertex.positions.numpy(), mesh.vertex.colors.numpy(), faces
 
 

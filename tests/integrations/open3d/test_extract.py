@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2  # noqa: F401 - before Open3D
 import numpy as np
 import open3d as o3d
@@ -138,3 +140,9 @@ def test_islands_below_the_limit_are_left_out_and_the_rest_is_kept(tmp_path):
     (corners,) = kept_faces.chunks()
     assert corners.tolist() == faces[:5].tolist()
     assert without_islands(*records, 6, tmp_path)[1].count == 0
+
+
+def test_voxels_without_a_sign_change_make_no_mesh(store):
+    blocks = all_blocks(store)
+    free = replace(blocks, tsdf=np.ones_like(blocks.tsdf))
+    assert _marching_cubes(free, VOXEL, MeshConfig().min_weight) is None
