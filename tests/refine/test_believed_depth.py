@@ -26,19 +26,19 @@ def network(spread: float) -> PriorDepth:
 
 
 def test_points_are_interpolated_where_there_is_no_network(evidence) -> None:
-    belief = believed_depth(*evidence, stereo_room.view(0).grey, None)
+    belief = believed_depth(evidence[0], evidence[1], stereo_room.view(0).grey, None)
     assert np.median(errors(belief)) < 0.05
     assert np.median(errors(belief)) < belief.spread
 
 
 def test_a_good_network_is_believed(evidence) -> None:
     good = network(0.003)
-    assert believed_depth(*evidence, stereo_room.view(0).grey, good) is good
+    assert believed_depth(evidence[0], evidence[1], stereo_room.view(0).grey, good) is good
 
 
 def test_a_network_worse_than_interpolation_is_not(evidence) -> None:
     bad = network(0.4)
-    belief = believed_depth(*evidence, stereo_room.view(0).grey, bad)
+    belief = believed_depth(evidence[0], evidence[1], stereo_room.view(0).grey, bad)
     assert belief is not bad
     assert np.median(errors(belief)) < 0.5 * np.median(errors(bad))
 

@@ -44,6 +44,7 @@ def twice_around(tmp_path_factory):
 
 def test_the_second_lap_looks_like_the_first(twice_around):
     alike = network_similarity(twice_around, list(range(FRAMES)))
+    assert alike is not None
     assert alike.shape == (FRAMES, FRAMES)
     np.testing.assert_allclose(alike, alike.T, atol=1e-12)
     assert np.abs(alike).max() <= 1 + 1e-9
@@ -54,6 +55,7 @@ def test_the_second_lap_looks_like_the_first(twice_around):
 def test_the_way_back_looks_like_the_way_there(tmp_path):
     scan = loop_scan(tmp_path, lambda i: i if i < LAP else 2 * LAP - 1 - i)
     alike = network_similarity(scan, list(range(FRAMES)))
+    assert alike is not None
     found = FRAMES - 1 - (alike[3 : LAP - 3, LAP:].argmax(axis=1) + LAP)
     assert (np.abs(found - np.arange(3, LAP - 3)) <= 1).mean() > 0.9
 
@@ -88,7 +90,8 @@ def test_local_features_find_the_same_picture_again(database):
 
 def test_pairs_come_from_order_network_and_local_features(twice_around, database):
     config = MatchingConfig(overlapping=2, loops=1)
-    pairs, suggested = choose_pairs(twice_around, *database, config)
+    file, names = database
+    pairs, suggested = choose_pairs(twice_around, file, names, config)
     assert pairs == sequential_pairs(FRAMES, config.sequential)
     assert not pairs & suggested
     assert (0, FRAMES - 1) in suggested

@@ -33,6 +33,8 @@ def test_scan_gives_back_what_was_written(tmp_path):
         np.testing.assert_allclose(1 / confidence, 1 / estimate.confidence, atol=0.5 / 255 + 1e-6)
         np.testing.assert_array_equal(scan.image(index), estimate.frame.image)
         feature = scan.feature(index)
+        assert feature is not None
+        assert estimate.feature is not None
         assert feature.dtype == np.float32
         np.testing.assert_allclose(feature, estimate.feature, rtol=2**-11, atol=2**-24)
 
