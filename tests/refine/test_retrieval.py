@@ -100,7 +100,7 @@ def test_pairs_come_from_order_network_and_local_features(twice_around, database
     assert len(near & suggested) > LAP / 2
 
 
-@given(st.integers(2, 31))
+@given(st.integers(2, MatchingConfig.exhaustive_below - 1))
 def test_few_keyframes_are_all_matched(twice_around, database, count):
     pairs, suggested = choose_pairs(
         twice_around, database[0], database[1][:count], MatchingConfig()
