@@ -24,7 +24,7 @@ from mem3r_plugin.refine.straight import StraightScan
 from mem3r_plugin.refine.undistort import Undistortion
 from mem3r_plugin.scan import Scan
 
-_EXPLAINED = 0.95  # share of the pairs; a map that explains fewer may hang on false loops
+_EXPLAINED = 0.9  # share of the pairs; a map that explains fewer may hang on false loops
 
 
 def map_scan(
