@@ -144,6 +144,15 @@ class OnlineMapper:
         return self._random.choice(self._older if old else self._recent)
 
 
+def mapper_beside(scan: Path) -> OnlineMapper:
+    """The sink `splat` of `mem3r run`: leaves `SCAN.splat.ply` beside the scan.
+
+    Raises:
+        ConfigError: gsplat cannot run here.
+    """
+    return OnlineMapper(MapperConfig(scan.with_name(f"{scan.name}.splat.ply")))
+
+
 def _unexplained(rendering: Rendering, view: View) -> np.ndarray:
     """Pixels (h, w) with depth that are not covered, or lie before what is rendered there."""
     missing = rendering.opacity < _COVERED

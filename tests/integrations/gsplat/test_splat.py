@@ -55,6 +55,17 @@ def test_on_line_mapper_without_cuda_refuses_at_once(tmp_path: Path) -> None:
         OnlineMapper(MapperConfig(tmp_path / "map.ply"))
 
 
+@no_cuda
+def test_the_sink_without_cuda_is_one_line_before_any_work(
+    room: Scan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(room.path.parent / "source")
+    assert main(["run", source, "--output", str(tmp_path / "scan"), "--sink", "splat"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "needs a CUDA GPU" in line
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["splat.splat", "splat"])
 def test_output_must_be_a_ply_file(room: Scan, name: str) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.ply"):
