@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ import pycolmap
 from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.progress import ProgressCallback
 from mem3r_plugin.refine.edges import MatchedPair
 from mem3r_plugin.refine.keyframe_graph import KeyframeGraph, place_keyframes
@@ -41,8 +40,7 @@ def map_scan(
     A pose graph gives the mapper its start. If the map does not explain all matches, the graph is
     solved again with the camera that was found: matches over a long way that contradict it are then
     left out of a second map, which starts from the graph. The map that explains more matches, the left
-    out ones included, is taken: corridors whose walls look alike are brought apart that way. It is then
-    mapped again from its own poses, with the matches that it explains, for as long as it explains more.
+    out ones included, is taken: corridors whose walls look alike are brought apart that way.
     """
     final, first = workspace / "maps.npz", workspace / "maps-first.npz"
     if final.exists():
@@ -53,14 +51,12 @@ def map_scan(
     if first.exists():
         maps = load_maps(first)
     else:
-        graph = mapper.graph(scan.camera, None)
-        maps = mapper.map(workspace / "database.db", graph.camera_to_world)
+        maps = mapper.map(workspace / "database.db", mapper.graph(scan.camera, None))
         save_maps(maps, first)
     if maps and mapper.explained(maps[0]).mean() < _EXPLAINED:
         again = mapper.without_false_loops(maps[0])
         if again and mapper.explained_matches(again[0]) > mapper.explained_matches(maps[0]):
             maps = again
-        maps = mapper.settled(maps)
     save_maps(maps, final)
     return maps
 
@@ -103,43 +99,28 @@ class _Mapper:
         depth = partial(sample_depth, scan)
         return place_keyframes(camera, self._keyframes, matches, predicted, depth)
 
-    def map(self, database: Path, predicted: dict[int, FloatArray]) -> list[SparseMap]:
-        """A map of the matches in a database, from predicted poses where they explain these."""
+    def map(self, database: Path, graph: KeyframeGraph) -> list[SparseMap]:
+        """A map of the matches in a database."""
         self._progress(f"mapping {len(self._keyframes)} keyframes", 0, 0)
         return map_keyframes(
             database,
             self._workspace / "pictures",
             self._workspace / "mapping",
             self._scan.header.camera_origin == "given",
-            predicted,
+            graph.camera_to_world,
             self._config,
         )
 
     def without_false_loops(self, found: SparseMap) -> list[SparseMap]:
         """The map of those matches that agree with the graph at the camera of a first map."""
         graph = self.graph(found.camera, found.undistortion)
-        return self.map(self._matches_without(graph.contradicted), graph.camera_to_world)
-
-    def settled(self, maps: list[SparseMap]) -> list[SparseMap]:
-        """A map that explains no more matches when it is made again from its own poses."""
-        while True:
-            explained = self.explained(maps[0])
-            pairs = zip(self._matches, explained, strict=True)
-            left_out = {(pair.first, pair.second) for pair, kept in pairs if not kept}
-            again = self.map(self._matches_without(left_out), maps[0].poses)
-            if not again or self.explained_matches(again[0]) <= self.explained_matches(maps[0]):
-                return maps
-            maps = again
-
-    def _matches_without(self, pairs: Collection[tuple[int, int]]) -> Path:
-        """A database without the matches of some pairs of frames."""
         database = self._workspace / "consistent.db"
         shutil.copyfile(self._workspace / "database.db", database)
         with pycolmap.Database.open(database) as opened:
             ids = {int(Path(image.name).stem): image.image_id for image in opened.read_all_images()}
-            for first, second in sorted(pairs):
+            for first, second in sorted(graph.contradicted):
                 opened.delete_two_view_geometry(ids[first], ids[second])
-        return database
+        return self.map(database, graph)
 
     def explained(self, found: SparseMap) -> NDArray[np.bool_]:
         """Which pairs of keyframes a map explains, (P,)."""
