@@ -4,7 +4,7 @@
 
 Needs a CUDA GPU; without one it prepares both projects and stops there. `mem3r-splatfacto` trains on the
 scan's export, stock `splatfacto` on pycolmap's model (it has no depth), both through `ns-train` with the same
-pictures held out. Prints PSNR, SSIM and LPIPS of these by `ns-eval`. Only the preparation has been run so far.
+pictures held out. Prints PSNR, SSIM and LPIPS of these by `ns-eval`. So far only the preparation has run.
 """
 
 from __future__ import annotations
