@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ _PARALLAX = np.radians(1.0)
 _INSIDE = 3.0  # whitened error of a match that agrees: chi(2) at 99 %
 _CHI2_MEDIAN = 1.386  # of two degrees of freedom
 _REGIONS = 20  # errors of a depth map are alike nearby: so many matches count at most
+
+
+DepthReader = Callable[[int, FloatArray], FloatArray]
+"""The network's z-depth (M,) of a frame at pixels (M, 2) of its picture; 0 = unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +120,16 @@ def measure_motion(
     spread = max(_spread(ratios - scale), _LEAST_SPREAD) / np.sqrt(count)
     motion = Similarity(float(np.exp(scale)), rotation, translation)
     return Motion(motion, whitening(covariance, spread))
+
+
+def measure_pair(camera: Intrinsics, pair: MatchedPair, read_depth: DepthReader) -> Motion | None:
+    """`measure_motion` with the depth of both frames at their matches."""
+    return measure_motion(
+        camera,
+        pair,
+        read_depth(pair.first, pair.first_pixels),
+        read_depth(pair.second, pair.second_pixels),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,8 @@ import numpy as np
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import pose_matrix
-from mem3r_plugin.refine.edges import MatchedPair, measure_motion
+from mem3r_plugin.refine.edges import DepthReader, MatchedPair, measure_pair
 from mem3r_plugin.refine.network_motion import NetworkMotion
-from mem3r_plugin.refine.placement import DepthReader
 from mem3r_plugin.refine.pose_graph import OUTLIER, Edge, SolvedGraph, solve_pose_graph
 
 _REACH = 2  # keyframes; matches over more may be false and count as loops
@@ -87,12 +86,7 @@ def _measured(
         loop = second - first > _REACH
         if loop and not with_loops:
             continue
-        motion = measure_motion(
-            camera,
-            pair,
-            read_depth(pair.first, pair.first_pixels),
-            read_depth(pair.second, pair.second_pixels),
-        )
+        motion = measure_pair(camera, pair, read_depth)
         if motion is not None:
             edges.append(Edge(first, second, motion.similarity, motion.whitening, loop))
     return edges

@@ -7,7 +7,7 @@ the network's depth, and, from each frame to the next, from the network's own mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import Similarity
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, pose_matrix, transform_points
-from mem3r_plugin.refine.edges import MatchedPair, measure_motion
+from mem3r_plugin.refine.edges import DepthReader, MatchedPair, measure_pair
 from mem3r_plugin.refine.mapping import SparseMap
 from mem3r_plugin.refine.network_motion import MeasuredMotion, NetworkMotion
 from mem3r_plugin.refine.pose_graph import (
@@ -32,9 +32,6 @@ from mem3r_plugin.refine.pose_graph import (
 )
 from mem3r_plugin.refine.posed import Support
 from mem3r_plugin.refine.track_frames import TrackedFrame
-
-DepthReader = Callable[[int, FloatArray], FloatArray]
-"""The network's z-depth (M,) of a frame at pixels (M, 2) of its picture; 0 = unknown."""
 
 _NEARBY = 8  # frames; matches over more than that may be false and count as loops
 _SHARED_ERROR = 2.0  # pixels by which the pose of one frame in two pieces may differ
@@ -179,12 +176,7 @@ def _matched_edges(
         first, second = homes[pair.first], homes[pair.second]
         if first == second:
             continue
-        motion = measure_motion(
-            camera,
-            pair,
-            read_depth(pair.first, pair.first_pixels),
-            read_depth(pair.second, pair.second_pixels),
-        )
+        motion = measure_pair(camera, pair, read_depth)
         if motion is not None:
             ours, theirs = bodies[first].frames[pair.first], bodies[second].frames[pair.second]
             loop = pair.second - pair.first > _NEARBY
