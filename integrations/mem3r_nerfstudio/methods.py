@@ -18,9 +18,11 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
 )
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.models.nerfacto import NerfactoModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
@@ -83,49 +85,44 @@ def _trainer(name: str, **settings: Any) -> TrainerConfig:
     )
 
 
-nerfacto = MethodSpecification(
-    config=_trainer(
-        "mem3r-nerfacto",
+def _nerfacto(
+    name: str, datamanager: type, model: type[NerfactoModelConfig], description: str
+) -> MethodSpecification:
+    pipeline = VanillaPipelineConfig(
+        datamanager=VanillaDataManagerConfig(
+            _target=datamanager,
+            dataparser=Mem3RDataParserConfig(),
+            train_num_rays_per_batch=4096,
+            eval_num_rays_per_batch=4096,
+        ),
+        model=model(
+            eval_num_rays_per_chunk=1 << 15,
+            average_init_density=0.01,
+            camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
+        ),
+    )
+    config = _trainer(
+        name,
         steps_per_eval_batch=500,
         mixed_precision=True,
-        pipeline=VanillaPipelineConfig(
-            datamanager=VanillaDataManagerConfig(
-                dataparser=Mem3RDataParserConfig(),
-                train_num_rays_per_batch=4096,
-                eval_num_rays_per_batch=4096,
-            ),
-            model=Mem3RNerfactoModelConfig(
-                eval_num_rays_per_chunk=1 << 15,
-                average_init_density=0.01,
-                camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
-            ),
-        ),
+        pipeline=pipeline,
         optimizers=_nerfacto_optimisers(),
-    ),
-    description="Nerfacto on the cameras of a Mem3R scan.",
+    )
+    return MethodSpecification(config=config, description=description)
+
+
+nerfacto = _nerfacto(
+    "mem3r-nerfacto",
+    VanillaDataManager[InputDataset],
+    Mem3RNerfactoModelConfig,
+    "Nerfacto on the cameras of a Mem3R scan.",
 )
 
-depth_nerfacto = MethodSpecification(
-    config=_trainer(
-        "mem3r-depth-nerfacto",
-        steps_per_eval_batch=500,
-        mixed_precision=True,
-        pipeline=VanillaPipelineConfig(
-            datamanager=VanillaDataManagerConfig(
-                _target=VanillaDataManager[ConfidentDepthDataset],
-                dataparser=Mem3RDataParserConfig(),
-                train_num_rays_per_batch=4096,
-                eval_num_rays_per_batch=4096,
-            ),
-            model=Mem3RDepthNerfactoModelConfig(
-                eval_num_rays_per_chunk=1 << 15,
-                average_init_density=0.01,
-                camera_optimizer=CameraOptimizerConfig(mode="SO3xR3"),
-            ),
-        ),
-        optimizers=_nerfacto_optimisers(),
-    ),
-    description="Nerfacto on the cameras of a Mem3R scan, supervised by its depth.",
+depth_nerfacto = _nerfacto(
+    "mem3r-depth-nerfacto",
+    VanillaDataManager[ConfidentDepthDataset],
+    Mem3RDepthNerfactoModelConfig,
+    "Nerfacto on the cameras of a Mem3R scan, supervised by its depth.",
 )
 
 splatfacto = MethodSpecification(
