@@ -130,9 +130,13 @@ class Heads(nn.Module):
         if "rgb" in heads:
             rgb = decode_rgb(self.rgb((*maps, patches), grid))
         return FrameOutput(
-            decode_pose(self.pose(pose_token)),
+            self.camera_pose(pose_token),
             points_self, confidence_self, points_world, confidence_world, rgb,
         )  # fmt: skip
+
+    def camera_pose(self, pose_token: Tensor) -> Tensor:
+        """Camera-to-world pose (…, 7) from refined pose tokens (…, width)."""
+        return decode_pose(self.pose(pose_token))
 
     def tokens_in_world(self, patches: Tensor, pose_token: Tensor, grid: tuple[int, int]) -> Tensor:
         """Image tokens (batch, tokens, width) seen from the world under the pose token (batch, width)."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mem3r_plugin.geometry.pose import quaternion_from_rotation
-from mem3r_plugin.training.config import TrainingConfig
-from mem3r_plugin.training.worlds import RenderedViews, WorldConfig, sample_batch
+from mem3r_plugin.training.clips import Clips, cut, render_sequences
+from mem3r_plugin.training.config import Stage, TrainingConfig
+from mem3r_plugin.training.worlds import RenderedViews
 
 SEEDS_PER_RUN = 1_000_000
 """Worlds one run may draw; a run's seed chooses which."""
@@ -117,23 +118,28 @@ class WorldBatches(IterableDataset[SequenceBatch]):
         """The batch of one step."""
         data, stage = self.config.data, self.config.stage_at(step)
         place = (step * self.ranks + self.rank) * stage.sequences
+        worlds = SEEDS_PER_RUN if data.keep is None else data.clips
         seeds = [
-            self.config.seed * SEEDS_PER_RUN + (place + index) % SEEDS_PER_RUN
+            self.config.seed * SEEDS_PER_RUN + (place + index) % worlds
             for index in range(stage.sequences)
         ]
         draw = np.random.default_rng([self.config.seed, step, self.rank])
-        least, greatest = stage.stride
-        stride = round(float(np.exp(draw.uniform(np.log(least), np.log(greatest)))))
-        views = sample_batch(
-            seeds,
-            stage.views,
-            data.size,
-            device=self.device,
-            stride=stride,
-            supersample=data.supersample,
-            config=WorldConfig(textures=data.textures),
-        )
+        if data.keep is None:
+            stride = draw_stride(stage, draw)
+            views = render_sequences(data, seeds, stage.views, stride, self.device)
+        else:
+            clips = Clips(data)
+            views = [
+                cut(clips.clip(seed), stage.views, draw_stride(stage, draw, data.clip_stride), draw)
+                for seed in seeds
+            ]
         return collate(views, data.far)
+
+
+def draw_stride(stage: Stage, rng: np.random.Generator, unit: int = 1) -> int:
+    """Path frames from one view to the next, in steps of `unit` of them, evenly in the logarithm."""
+    least, greatest = stage.stride
+    return max(1, round(float(np.exp(rng.uniform(np.log(least), np.log(greatest)))) / unit))
 
 
 def batch_loader(dataset: WorldBatches) -> DataLoader[SequenceBatch]:

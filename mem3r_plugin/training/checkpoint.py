@@ -24,12 +24,12 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_training(
-    path: Path, network: nn.Module, optimiser: AdamW, step: int, config: TrainingConfig
+    path: Path, learner: nn.Module, optimiser: AdamW, step: int, config: TrainingConfig
 ) -> None:
-    """Write weights, moments and the number of steps done."""
+    """Write weights, those of heads that only training needs too, moments, and the number of steps done."""
     round_moments(optimiser)
-    tensors = {f"weights.{name}": t.detach() for name, t in network.state_dict().items()}
-    for name, moments in _moments(network, optimiser):
+    tensors = {f"weights.{name}": t.detach() for name, t in learner.state_dict().items()}
+    for name, moments in _moments(learner, optimiser):
         for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = moments[moment].bfloat16()
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -37,7 +37,7 @@ def save_training(
     save_tensors(path, on_cpu, metadata)
 
 
-def load_training(path: Path, network: nn.Module, optimiser: AdamW) -> int:
+def load_training(path: Path, learner: nn.Module, optimiser: AdamW) -> int:
     """Restore what `save_training` wrote; returns the number of steps done.
 
     Raises:
@@ -48,11 +48,11 @@ def load_training(path: Path, network: nn.Module, optimiser: AdamW) -> int:
             step = int((file.metadata() or {})["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k[:8] == "weights."}
-        network.load_state_dict(weights)
+        learner.load_state_dict(weights)
     except (SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} is no checkpoint of this training run: {reason}") from error
-    for name, parameter in network.named_parameters():
+    for name, parameter in learner.named_parameters():
         if f"{MOMENTS[0]}.{name}" in tensors:
             optimiser.state[parameter] = {
                 "step": torch.tensor(float(step)),
@@ -68,9 +68,9 @@ def round_moments(optimiser: AdamW) -> None:
             state[moment].copy_(state[moment].bfloat16())
 
 
-def _moments(network: nn.Module, optimiser: AdamW) -> list[tuple[str, dict[str, Tensor]]]:
+def _moments(learner: nn.Module, optimiser: AdamW) -> list[tuple[str, dict[str, Tensor]]]:
     return [
         (name, optimiser.state[parameter])
-        for name, parameter in network.named_parameters()
+        for name, parameter in learner.named_parameters()
         if parameter in optimiser.state
     ]

@@ -39,6 +39,15 @@ class DataConfig:
     """Depth in metres beyond which pixels do not count."""
     workers: int = 1
     """Processes that render ahead; 0 renders between steps, on the training device."""
+    keep: Path | None = None
+    """Folder in which rendered clips are kept, to be cut into sequences again and again; worth it where
+    rendering takes as long as learning. None renders every sequence anew."""
+    clips: int = 2000
+    """Worlds rendered in all, a clip of each, where clips are kept."""
+    clip_frames: int = 32
+    """Frames of a kept clip."""
+    clip_stride: int = 2
+    """Path frames from one frame of a kept clip to the next; strides of sequences are rounded to it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,9 @@ class LossWeights:
     """Camera-to-world pose."""
     motion: float = 1.0
     """Pose of each view relative to the one before."""
+    patch_flow: float = 0.0
+    """Where the parts of each patch were in the view before; only a help for learning, its head is not kept
+    with the weights."""
     confidence: float = 0.2
     """beta, the reward for confidence."""
 
@@ -94,6 +106,9 @@ class TrainingConfig:
     """Weights of the losses."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Optimiser and schedule."""
+    dense_views: int = 0
+    """Views of each sequence, spread evenly from the first to the last, whose dense heads are computed; 0 for
+    all. Poses are learned from every view."""
     truncate: int = 0
     """Cut the gradient through the state every so many views; 0 never does."""
     checkpoint_activations: bool = False

@@ -7,13 +7,18 @@ street weigh the same.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.training.batch import SequenceBatch
 from mem3r_plugin.training.config import LossWeights
 
 MAX_ERROR = 4.0
 """Point errors beyond this many scales count by their root, so that outliers do not drown the rest."""
+
+MAX_FLOW = 3.0
+"""Motion in patches beyond which a part of a patch does not count: it was far out of the picture."""
 
 
 def point_loss(
@@ -70,6 +75,42 @@ def rotate(quaternion: Tensor, vector: Tensor) -> Tensor:
     real, axis = quaternion[..., :1], quaternion[..., 1:]
     twice = 2 * torch.linalg.cross(axis, vector)
     return vector + real * twice + torch.linalg.cross(axis, twice)
+
+
+def patch_flow(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    """Where four parts of each patch were in the view before.
+
+    Returns:
+        motion from this view to the view before, in patches, (batch, views - 1, rows * columns, 4, 2) as
+        (x, y), and which of them count, (batch, views - 1, rows * columns, 4).
+    """
+    side = PATCH // 2
+    step = batch.rays[:, 0, 1, 0] - batch.rays[:, 0, 0, 0]  # of the rays, per pixel
+    rays = batch.rays[:, None, side // 2 :: side, side // 2 :: side]
+    depth = batch.depth[:, 1:, side // 2 :: side, side // 2 :: side, None]
+    before_from_view = (
+        torch.linalg.inv(batch.camera_to_world[:, :-1]) @ batch.camera_to_world[:, 1:]
+    )
+    rotation, centre = before_from_view[..., :3, :3], before_from_view[..., :3, 3]
+    before = torch.einsum("btij,bthwj->bthwi", rotation, rays * depth) + centre[:, :, None, None]
+    z = before[..., 2:]
+    motion = (before[..., :2] / z.clamp_min(1e-3) - rays[..., :2]) / step.view(-1, 1, 1, 1, 1)
+    motion = motion / PATCH
+    counts = (depth > 0) & (z > 1e-3) & (motion.abs().amax(-1, keepdim=True) < MAX_FLOW)
+    return _by_patch(motion), _by_patch(counts)[..., 0]
+
+
+def _by_patch(parts: Tensor) -> Tensor:
+    """(batch, views, 2 rows, 2 columns, channels) as (batch, views, rows * columns, 4, channels)."""
+    patches = parts.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).transpose(3, 4)
+    return patches.flatten(4, 5).flatten(2, 3)
+
+
+def patch_flow_loss(predicted: Tensor, batch: SequenceBatch) -> Tensor:
+    """Mean Huber loss of predicted motion (batch, views - 1, rows * columns, 4, 2) in patches."""
+    motion, counts = patch_flow(batch)
+    error = F.huber_loss(predicted.float(), motion, reduction="none", delta=0.25).sum(-1)
+    return (error * counts).sum() / counts.sum().clamp_min(1) / 0.25
 
 
 def rgb_loss(rgb: Tensor, images: Tensor) -> Tensor:

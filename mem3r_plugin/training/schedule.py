@@ -18,7 +18,7 @@ def build_optimiser(network: nn.Module, config: OptimiserConfig) -> AdamW:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    return AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, total: int, config: OptimiserConfig) -> float:

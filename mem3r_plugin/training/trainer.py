@@ -110,15 +110,19 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.accelerator = _accelerator(config)
         self.network = starting_network(config).train()
-        self.optimiser: AdamW = build_optimiser(self.network, config.optimiser)
+        self.learner = UnrolledNetwork(
+            self.network,
+            config.loss,
+            config.truncate,
+            config.checkpoint_activations,
+            config.dense_views,
+        )
+        self.optimiser: AdamW = build_optimiser(self.learner, config.optimiser)
         self.step = 0
         if self.checkpoint.is_file():
-            self.step = load_training(self.checkpoint, self.network, self.optimiser)
+            self.step = load_training(self.checkpoint, self.learner, self.optimiser)
             self.console.print(f"resuming {output} at step {self.step} of {config.steps}")
-        unrolled = UnrolledNetwork(
-            self.network, config.loss, config.truncate, config.checkpoint_activations
-        )
-        self.unrolled, self.optimiser = self.accelerator.prepare(unrolled, self.optimiser)
+        self.unrolled, self.optimiser = self.accelerator.prepare(self.learner, self.optimiser)
         self.board = _tensorboard(output) if self.accelerator.is_main_process else None
 
     @property
@@ -228,7 +232,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint and the weights."""
         if self.accelerator.is_main_process:
-            save_training(self.checkpoint, self.network, self.optimiser, self.step, self.config)
+            save_training(self.checkpoint, self.learner, self.optimiser, self.step, self.config)
             write_checkpoint(self.network, self.output / WEIGHTS)
 
 

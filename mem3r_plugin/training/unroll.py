@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mem3r_plugin.model.config import PATCH
-from mem3r_plugin.model.heads import FrameOutput, HeadName
+from mem3r_plugin.model.heads import HeadName
 from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.training.batch import SequenceBatch
 from mem3r_plugin.training.config import LossWeights
 from mem3r_plugin.training.losses import (
     motion_loss,
+    patch_flow_loss,
     point_loss,
     pose_loss,
     rgb_loss,
@@ -32,12 +33,17 @@ class UnrolledNetwork(nn.Module):
         weights: LossWeights,
         truncate: int = 0,
         checkpoint_activations: bool = False,
+        dense_views: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
+        self.patch_flow = (
+            nn.Linear(network.config.decoder.width, 4 * 2) if weights.patch_flow else None
+        )
         self.weights = weights
         self.truncate = truncate
         self.checkpoint_activations = checkpoint_activations
+        self.dense_views = dense_views
         wanted: dict[HeadName, float] = {
             "self": weights.points_self,
             "world": weights.points_world,
@@ -52,13 +58,21 @@ class UnrolledNetwork(nn.Module):
             batch: sequences with their ground truth.
             asked: index of a view that is given by its rays alone and changes nothing; None for none.
         """
-        output = self.unroll(batch, asked)
-        return self.losses(output, batch, asked)
-
-    def unroll(self, batch: SequenceBatch, asked: int | None = None) -> FrameOutput:
-        """The network's answer for all views, each tensor (B * T, …), views of a sequence together."""
-        sequences, views, _, height, width = batch.images.shape
+        height, width = batch.images.shape[-2:]
         grid = (height // PATCH, width // PATCH)
+        tokens, levels = self.unroll(batch, grid, asked)
+        terms = self.pose_losses(levels[-1], batch)
+        terms |= self.dense_losses(tokens, levels, batch, grid, asked)
+        if self.patch_flow is not None:
+            parts = self.patch_flow(levels[-1][:, 1:, 1:]).unflatten(-1, (4, 2))
+            terms["patch_flow"] = patch_flow_loss(parts, batch)
+        return terms
+
+    def unroll(
+        self, batch: SequenceBatch, grid: tuple[int, int], asked: int | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Encoder tokens (B, T, N, width) and the decoder's levels (B, T, 1 + N, width) of all views."""
+        sequences, views = batch.images.shape[:2]
         tokens = self.encode(batch.images.flatten(0, 1)).unflatten(0, (sequences, views))
         if asked is not None:
             rays = self.network.encode_views(None, batch.ray_maps[:, asked])
@@ -66,18 +80,16 @@ class UnrolledNetwork(nn.Module):
                 [tokens[:, :asked], rays.unsqueeze(1).to(tokens), tokens[:, asked + 1 :]], dim=1
             )
         state = self.network.initial_state(sequences)
-        levels = []
+        decoded = []
         for view in range(views):
             if self.truncate and view and view % self.truncate == 0:
                 state = state.detach()
             recurrence, state = self.network.recur(
                 state, tokens[:, view], grid, update=view != asked
             )
-            levels.append(recurrence.decoded.levels)
-        first, second, last = (
-            torch.stack(level, dim=1).flatten(0, 1) for level in zip(*levels, strict=True)
-        )
-        return self.network.read_out(tokens.flatten(0, 1), (first, second, last), grid, self.heads)
+            decoded.append(recurrence.decoded.levels)
+        middle, late, last = (torch.stack(level, dim=1) for level in zip(*decoded, strict=True))
+        return tokens, (middle, late, last)
 
     def encode(self, images: Tensor) -> Tensor:
         """Encoder tokens (N, tokens, width) of images (N, 3, H, W)."""
@@ -86,30 +98,51 @@ class UnrolledNetwork(nn.Module):
             return tokens
         return self.network.encode(images)
 
-    def losses(
-        self, output: FrameOutput, batch: SequenceBatch, asked: int | None
-    ) -> dict[str, Tensor]:
-        """Compare the answer for all views with the truth."""
-        shape, scale = batch.images.shape[:2], sequence_scale(batch)
-        pose = output.pose.unflatten(0, shape)
-        terms = {
+    def pose_losses(self, last: Tensor, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Pose of every view, from the decoder's last level (B, T, 1 + N, width)."""
+        scale = sequence_scale(batch)
+        pose = self.network.heads.camera_pose(last[:, :, 0])
+        return {
             "pose": pose_loss(pose, batch.poses, scale),
             "motion": motion_loss(pose, batch.poses, scale),
         }
-        for name, points, confidence, true in (
-            ("points_self", output.points_self, output.confidence_self, "points_self"),
-            ("points_world", output.points_world, output.confidence_world, "points_world"),
+
+    def dense_losses(
+        self,
+        tokens: Tensor,
+        levels: tuple[Tensor, Tensor, Tensor],
+        batch: SequenceBatch,
+        grid: tuple[int, int],
+        asked: int | None,
+    ) -> dict[str, Tensor]:
+        """What the dense heads say of the views chosen for them."""
+        chosen = self.chosen_views(tokens.shape[1], asked)
+        middle, late, last = (level[:, chosen].flatten(0, 1) for level in levels)
+        output = self.network.read_out(
+            tokens[:, chosen].flatten(0, 1), (middle, late, last), grid, self.heads
+        )
+        shape, scale = (len(tokens), len(chosen)), sequence_scale(batch)
+        terms = {}
+        for name, points, confidence in (
+            ("points_self", output.points_self, output.confidence_self),
+            ("points_world", output.points_world, output.confidence_world),
         ):
             if points is not None and confidence is not None:
                 terms[name] = point_loss(
                     points.unflatten(0, shape),
                     confidence.unflatten(0, shape),
-                    getattr(batch, true),
-                    batch.valid,
+                    getattr(batch, name)[:, chosen],
+                    batch.valid[:, chosen],
                     scale,
                     self.weights.confidence,
                 )
         if output.rgb is not None and asked is not None:
-            rgb = output.rgb.unflatten(0, shape)[:, asked]
+            rgb = output.rgb.unflatten(0, shape)[:, chosen.index(asked)]
             terms["rgb"] = rgb_loss(rgb, batch.images[:, asked])
         return terms
+
+    def chosen_views(self, views: int, asked: int | None) -> list[int]:
+        """Views whose dense heads are computed, the one asked by rays always among them."""
+        wanted = self.dense_views or views
+        chosen = {round(index * (views - 1) / max(1, wanted - 1)) for index in range(wanted)}
+        return sorted(chosen if asked is None else chosen | {asked})

@@ -9,19 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import (
     pose_matrix,
     quaternion_from_rotation,
     relative_pose,
     rotation_from_quaternion,
 )
+from mem3r_plugin.training.batch import SequenceBatch, collate
 from mem3r_plugin.training.losses import (
     motion_loss,
+    patch_flow,
+    patch_flow_loss,
     point_loss,
     pose_loss,
     relative_poses,
     rgb_loss,
 )
+from mem3r_plugin.training.worlds import RenderedViews
 
 SHAPE = (2, 3, 4, 5)
 SCALE = torch.tensor([2.0, 5.0])
@@ -115,3 +120,42 @@ def test_rgb_loss_brings_channels_together() -> None:
     images = torch.rand(2, 3, 8, 9) * 2 - 1
     assert rgb_loss(images.permute(0, 2, 3, 1), images) == 0
     assert rgb_loss(images.permute(0, 2, 3, 1) + 0.5, images) == pytest.approx(0.25)
+
+
+def two_views(pose: np.ndarray, depth: float = 4.0) -> SequenceBatch:
+    """A wall at one depth, seen from the origin and from `pose`, by a camera of 64x48 pixels."""
+    poses = torch.from_numpy(np.stack([np.eye(4), pose]))
+    flat = torch.full((2, 48, 64), depth)
+    views = RenderedViews(torch.zeros(2, 3, 48, 64), flat, poses, Intrinsics.centred(50.0, 64, 48))
+    return collate([views], far=80.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_patch_flow_is_where_the_pixel_was(seed: int) -> None:
+    """Against the camera's own unprojection and projection, at the middle of every quarter of a patch."""
+    rng = np.random.default_rng(seed)
+    turn = rotation_from_quaternion(np.array([1.0, *rng.normal(0, 0.03, 3)]))
+    pose = pose_matrix(turn, rng.normal(0, 0.2, 3))
+    motion, counts = patch_flow(two_views(pose))
+    assert motion.shape == (1, 1, 12, 4, 2)
+    assert counts.all()
+    camera = Intrinsics.centred(50.0, 64, 48)
+    row, column, part = 1, 2, 3  # of the patch grid; the lower right quarter
+    pixel = np.array([column * 16 + 12.5, row * 16 + 12.5])
+    ray = np.array([(pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy, 1.0])
+    world = pose[:3, :3] @ (4.0 * ray) + pose[:3, 3]
+    before = camera.matrix @ world
+    expected = (before[:2] / before[2] - pixel) / 16
+    np.testing.assert_allclose(motion[0, 0, row * 4 + column, part], expected, atol=1e-4)
+
+
+def test_patch_flow_loss_is_zero_at_the_truth_and_leaves_out_what_is_unknown() -> None:
+    batch = two_views(pose_matrix(np.eye(3), np.array([0.3, 0.0, 0.0])))
+    motion, _ = patch_flow(batch)
+    assert float(patch_flow_loss(motion, batch)) == 0
+    assert float(patch_flow_loss(motion + 0.1, batch)) > 0
+    batch.depth[:, :, :, :32] = 0
+    _, counts = patch_flow(batch)
+    assert not counts.view(3, 4, 4)[:, :2].any()
+    assert counts.view(3, 4, 4)[:, 2:].all()

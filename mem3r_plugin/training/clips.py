@@ -1,0 +1,113 @@
+"""Clips of rendered worlds, kept on disk and cut into other sequences at every use.
+
+Rendering a picture takes about as long as learning from it. A clip that is kept can be cut at many places and
+strides, played backwards and mirrored, so its rendering is paid once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.model.checkpoint import save_tensors
+from mem3r_plugin.training.config import DataConfig
+from mem3r_plugin.training.worlds import RenderedViews, WorldConfig, sample_batch
+
+MIRROR = torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+"""Diagonal of the reflection that swaps left and right in camera and world alike."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a training run; the same seed gives the same clip, kept or not."""
+
+    config: DataConfig
+    """What is rendered, and the folder it is kept in."""
+
+    @property
+    def folder(self) -> Path:
+        """Where clips made with these settings lie; other settings have other folders."""
+        assert self.config.keep is not None
+        decisive = asdict(self.config)
+        for name in ("keep", "clips", "workers", "far"):
+            del decisive[name]
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
+        return self.config.keep / digest.hexdigest()[:12]
+
+    def clip(self, seed: int) -> RenderedViews:
+        """The clip of one seed, rendered if it is not there yet."""
+        path = self.folder / f"{seed:09d}.safetensors"
+        if not path.is_file():
+            data = self.config
+            _write(render_sequences(data, [seed], data.clip_frames, data.clip_stride)[0], path)
+        return _read(path)
+
+
+def render_sequences(
+    data: DataConfig, seeds: list[int], frames: int, stride: int, device: str = "cpu"
+) -> list[RenderedViews]:
+    """A sequence of each seed, as the settings want them."""
+    return sample_batch(
+        seeds,
+        frames,
+        data.size,
+        device=device,
+        stride=stride,
+        supersample=data.supersample,
+        config=WorldConfig(textures=data.textures),
+    )
+
+
+def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) -> RenderedViews:
+    """A sequence from a random place of a clip, forwards or backwards, mirrored or not.
+
+    Args:
+        clip: at least as many frames as `views`.
+        views: how many frames are wanted.
+        stride: frames of the clip from one to the next; less where the clip is too short for it.
+        rng: the only source of chance.
+
+    Returns:
+        views whose world is the first camera's frame.
+    """
+    frames = len(clip.images)
+    stride = max(1, min(stride, (frames - 1) // max(1, views - 1)))
+    start = int(rng.integers(frames - (views - 1) * stride))
+    chosen = torch.arange(start, start + (views - 1) * stride + 1, stride)
+    if rng.random() < 0.5:
+        chosen = chosen.flip(0)
+    images, depth, poses = clip.images[chosen], clip.depth[chosen], clip.camera_to_world[chosen]
+    if rng.random() < 0.5:
+        images, depth = images.flip(-1), depth.flip(-1)
+        poses = MIRROR[:, None] * poses * MIRROR
+    poses = torch.linalg.inv(poses[:1]) @ poses
+    poses[0] = torch.eye(4, dtype=poses.dtype)
+    return RenderedViews(images, depth, poses, clip.intrinsics)
+
+
+def _write(views: RenderedViews, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    camera = views.intrinsics
+    tensors = {
+        "images": (views.images * 255).round().to(torch.uint8),
+        "depth": views.depth.half(),
+        "camera_to_world": views.camera_to_world,
+    }
+    save_tensors(path, tensors, {"camera": json.dumps(asdict(camera))})
+
+
+def _read(path: Path) -> RenderedViews:
+    with safe_open(path, framework="pt") as file:
+        return RenderedViews(
+            file.get_tensor("images").float() / 255,
+            file.get_tensor("depth").float(),
+            file.get_tensor("camera_to_world"),
+            Intrinsics(**json.loads(file.metadata()["camera"])),
+        )
