@@ -131,7 +131,9 @@ class WorldBatches(IterableDataset[SequenceBatch]):
             device=self.device,
             stride=stride,
             supersample=data.supersample,
-            config=WorldConfig(textures=data.textures),
+            config=WorldConfig(textures=data.textures, photo_share=data.photo_share),
+            handling=data.handling,
+            effects=data.effects,
         )
         return collate(views, data.far)
 

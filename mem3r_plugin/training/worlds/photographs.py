@@ -163,15 +163,14 @@ def _cuts(name: str, picture: Path | bytes, rng: np.random.Generator) -> Iterato
     except OSError:
         return  # one file of hundreds that nobody asked for by name
     width, height = whole.size
-    boxes = [(0, 0, width, height)]
+    boxes: list[tuple[float, float, float, float]] = [(0, 0, width, height)]
     if min(whole.size) > _PHOTOGRAPH:
         sides = np.exp(rng.uniform(np.log(1.5 * SIZE), np.log(min(whole.size)), _CUTS)).astype(int)
-        corners = [
-            (rng.integers(width - side + 1), rng.integers(height - side + 1)) for side in sides
-        ]
-        boxes = [(x, y, x + side, y + side) for (x, y), side in zip(corners, sides, strict=True)]
+        lefts, tops = rng.integers(width - sides + 1), rng.integers(height - sides + 1)
+        corners = zip(lefts.tolist(), tops.tolist(), sides.tolist(), strict=True)
+        boxes = [(left, top, left + side, top + side) for left, top, side in corners]
     for box in boxes:
-        square = whole.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box=tuple(map(int, box)))
+        square = whole.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box=box)
         yield _Cut(np.asarray(square), name)
 
 
