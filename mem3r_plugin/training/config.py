@@ -33,7 +33,7 @@ class DataConfig:
     kinds: tuple[str, ...] = ()
     """Kinds of worlds; empty for all."""
     textures: Path | None = None
-    """Folder of pictures to paint surfaces with, such as `mem3r textures` makes, beside the procedural ones."""
+    """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
     """How often a picture of `textures` takes the place of a procedural texture."""
     handling: Handling = field(default_factory=Handling)

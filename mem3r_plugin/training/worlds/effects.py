@@ -144,6 +144,7 @@ def _compressed(images: Tensor, quality: int) -> Tensor:
     """Images through JPEG, with its usual halved colour resolution."""
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     for index, picture in enumerate(pixels):
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        cv2.imdecode(data, cv2.IMREAD_COLOR, pixels[index])
+        blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        pixels[index] = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     return torch.from_numpy(pixels).to(images.device).permute(0, 3, 1, 2).contiguous() / 255

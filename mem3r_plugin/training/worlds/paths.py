@@ -18,14 +18,14 @@ Style = Literal["handheld", "walk", "orbit", "drive", "loop", "closeup", "photos
 STYLES: tuple[Style, ...] = get_args(Style)
 MARGIN = 0.3
 """Metres that cameras keep from obstacles and walls."""
-_FASTEST_TURN = 0.07
-"""Radians a frame at which corners are taken at most."""
 _FASTEST_LOOP = 0.3
 """Metres a frame at which loops are hurried through to come round again."""
 _LAPS = 1.15
 """Times around a loop, where the frames suffice for it."""
 _STEP = 0.1
 """Metres between the points of a line to follow."""
+_DETOURS = np.linspace(0, np.pi, 13)[:, None].repeat(2, 1).ravel()[1:] * np.resize([1.0, -1.0], 25)
+"""Angles to try, in radians, where a place around a thing is not free: nearest first, to both sides."""
 _STYLES_OF: dict[Kind, tuple[Style, ...]] = {
     "room": ("handheld", "handheld", "walk", "orbit"),
     "corridor": ("walk", "handheld"),
@@ -50,6 +50,8 @@ class _Motion:
     """Amplitude of looking around, left-right and up-down, radians."""
     roll: float
     """Amplitude of roll, radians."""
+    turn: float = 0.07
+    """Radians a frame at which corners are taken at most."""
 
 
 _MOTIONS: dict[Style, _Motion] = {
@@ -59,7 +61,7 @@ _MOTIONS: dict[Style, _Motion] = {
     "drive": _Motion((0.2, 0.9), (1.2, 1.9), 0.003, 0.25, (0.04, 0.01), 0.005),
     "loop": _Motion((0.05, 0.15), (1.3, 1.75), 0.015, 0.15, (0.3, 0.08), 0.02),
     "closeup": _Motion((0.008, 0.04), (0.6, 1.7), 0.003, 0.0, (0.05, 0.05), 0.05),
-    "photos": _Motion((0.3, 1.0), (1.2, 1.75), 0.0, 0.3, (0.0, 0.0), 0.03),
+    "photos": _Motion((0.3, 1.0), (1.2, 1.75), 0.0, 0.3, (0.0, 0.0), 0.03, turn=0.5),
 }
 
 
@@ -212,15 +214,15 @@ def _follow(
     line, heading = _line(route)
     passed = np.cumsum(1 + 0.2 * _wander(rng, frames, 30, 150))
     if route.closed:
-        speed = _coming_round(heading, frames, speed)
-        time = _arrival(heading, speed)
+        speed = _coming_round(heading, frames, speed, motion.turn)
+        time = _arrival(heading, speed, motion.turn)
         laps = np.arange(int(2 + passed[-1] / time[-1]))[:, None]
         heading = (heading[:-1] + laps * (heading[-1] - heading[0])).ravel()
         time = (time[:-1] + laps * time[-1]).ravel()
         line = np.tile(line[:-1], (len(laps), 1))
         first, last = 0.0, time[-1]
     else:
-        time = _arrival(heading, speed)
+        time = _arrival(heading, speed, motion.turn)
         lead = min(int(2.0 / _STEP), len(line) // 4)
         first, last = time[lead], time[-1 - lead]
         passed = passed * min(1.0, (last - first) / passed[-1])
@@ -251,16 +253,16 @@ def _line(route: Route) -> tuple[Array, Array]:
     return at(places), np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
 
 
-def _arrival(heading: Array, speed: float) -> Array:
+def _arrival(heading: Array, speed: float, turn: float) -> Array:
     """Frames needed to reach each point of a line."""
-    per_step = np.maximum(_STEP / speed, np.abs(np.diff(heading)) / _FASTEST_TURN)
+    per_step = np.maximum(_STEP / speed, np.abs(np.diff(heading)) / turn)
     return np.concatenate([[0.0], np.cumsum(per_step)])
 
 
-def _coming_round(heading: Array, frames: int, speed: float) -> float:
+def _coming_round(heading: Array, frames: int, speed: float, turn: float) -> float:
     """A speed that leads past the start again; the given one if the frames do not suffice for that."""
     for faster in np.geomspace(speed, max(speed, _FASTEST_LOOP), 8):
-        if _LAPS * _arrival(heading, faster)[-1] < frames:
+        if _LAPS * _arrival(heading, faster, turn)[-1] < frames:
             return float(faster)
     return speed
 
@@ -393,21 +395,22 @@ def _photo_round(
     if world.obstacles and rng.random() < 0.7:
         target = world.obstacles[int(rng.integers(len(world.obstacles)))].centre
     angle = rng.uniform(0, 2 * np.pi)
-    turn_by = rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
+    step = rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
     position = np.empty((frames, 3))
     for frame in range(frames):
-        angle += turn_by * rng.uniform(0.5, 1.5)
-        reach = np.concatenate([rng.uniform(0.8, 3.0, 24), np.linspace(0.4, 5.0, 24)])
-        bearing = angle + np.concatenate([np.zeros(24), rng.uniform(-np.pi, np.pi, 24)])
-        places = np.column_stack(
-            [
-                target[0] + reach * np.cos(bearing),
-                target[1] + reach * np.sin(bearing),
-                np.full(48, rng.uniform(*motion.height)),
-            ]
-        )
+        bearing = angle + step * rng.uniform(0.5, 1.5) + np.repeat(_DETOURS, 4)
+        reach = np.linspace(0.8, 3.0, 4)[rng.permutation(4)] * rng.uniform(0.8, 1.2)
+        reach = np.tile(reach, len(_DETOURS))
+        around = np.column_stack([np.cos(bearing), np.sin(bearing)])
+        height = np.full(len(reach), rng.uniform(*motion.height))
+        places = np.column_stack([target[:2] + reach[:, None] * around, height])
         free = np.flatnonzero(clearance(world, places) > MARGIN)
-        position[frame] = places[free[0]] if len(free) else _free_place(world, rng, 1.5)
+        if len(free):
+            position[frame], angle = places[free[0]], bearing[free[0]]
+        else:
+            position[frame] = _free_place(world, rng, height[0])
+        if not len(free) or free[0] >= 4:  # something is in the way: go back round
+            step = -step
     away = target - position
     pitch = np.arctan2(away[:, 2], np.linalg.norm(away[:, :2], axis=1))
     return position, np.arctan2(away[:, 1], away[:, 0]), pitch.clip(-0.9, 0.3)
