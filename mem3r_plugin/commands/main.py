@@ -26,6 +26,7 @@ COMMANDS = {
     "info": "count the parameters of a network",
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
     "train": "train or fine-tune a network",
+    "textures": "fetch free photographs that make the training worlds more real",
     "demo": "go through the whole job on a rendered clip, or on a video of your own",
 }
 """Subcommands, each a module of this package that is imported only when it is asked for."""

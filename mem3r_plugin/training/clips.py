@@ -61,7 +61,9 @@ def render_sequences(
         device=device,
         stride=stride,
         supersample=data.supersample,
-        config=WorldConfig(textures=data.textures),
+        config=WorldConfig(textures=data.textures, photo_share=data.photo_share),
+        handling=data.handling,
+        effects=data.effects,
     )
 
 

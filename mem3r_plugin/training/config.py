@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.training.worlds import CameraEffects, Handling
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,13 @@ class DataConfig:
     kinds: tuple[str, ...] = ()
     """Kinds of worlds; empty for all."""
     textures: Path | None = None
-    """A folder of pictures to paint surfaces with, besides the procedural textures."""
+    """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
+    photo_share: float = 0.5
+    """How often a picture of `textures` takes the place of a procedural texture."""
+    handling: Handling = field(default_factory=Handling)
+    """What a person's hands and feet do to the paths."""
+    effects: CameraEffects = field(default_factory=CameraEffects)
+    """What a real camera does to the pictures, besides noise and the like."""
     supersample: int = 1
     """Side of the grid of samples averaged for a pixel's colour."""
     far: float = 80.0

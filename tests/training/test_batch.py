@@ -8,6 +8,7 @@ import torch
 
 from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loader
 from mem3r_plugin.training.config import DataConfig, Stage, TrainingConfig
+from mem3r_plugin.training.worlds import CameraEffects, Handling
 
 CONFIG = TrainingConfig(
     model="mem3r-tiny",
@@ -33,6 +34,17 @@ def test_workers_change_nothing() -> None:
     in_place = list(batch_loader(WorldBatches(CONFIG)))
     ahead = list(batch_loader(WorldBatches(parallel)))
     assert all(equal(a, b) for a, b in zip(in_place, ahead, strict=True))
+
+
+def test_data_settings_reach_the_worlds() -> None:
+    lively = DataConfig(
+        size=(64, 48), workers=0, handling=Handling(shake=1.0), effects=CameraEffects(jpeg=1.0)
+    )
+    plain, changed = (
+        WorldBatches(replace(CONFIG, data=data)).batch_at(3) for data in (CONFIG.data, lively)
+    )
+    assert not torch.equal(plain.camera_to_world, changed.camera_to_world)
+    assert not equal(plain, changed)
 
 
 def test_ranks_draw_different_worlds() -> None:

@@ -5,6 +5,8 @@
 Seeds from `HELD_BACK` (1,000,000,000) on are for evaluation only; training never uses them.
 """
 
+from mem3r_plugin.training.worlds.effects import CameraEffects
+from mem3r_plugin.training.worlds.handling import Handling
 from mem3r_plugin.training.worlds.paths import STYLES, Style, sample_path
 from mem3r_plugin.training.worlds.photometry import disturb
 from mem3r_plugin.training.worlds.recording import write_sequence
@@ -16,6 +18,8 @@ __all__ = [
     "HELD_BACK",
     "KINDS",
     "STYLES",
+    "CameraEffects",
+    "Handling",
     "Kind",
     "RenderedViews",
     "Style",

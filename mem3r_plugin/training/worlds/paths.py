@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,20 +11,21 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.training.worlds.builder import Array, turn
+from mem3r_plugin.training.worlds.handling import Handling, Track, hesitant, look_aside, shaken
 from mem3r_plugin.training.worlds.scenes import Kind, Route, World
 
-Style = Literal["handheld", "walk", "orbit", "drive", "loop"]
+Style = Literal["handheld", "walk", "orbit", "drive", "loop", "closeup", "photos"]
 STYLES: tuple[Style, ...] = get_args(Style)
 MARGIN = 0.3
 """Metres that cameras keep from obstacles and walls."""
-_FASTEST_TURN = 0.07
-"""Radians a frame at which corners are taken at most."""
 _FASTEST_LOOP = 0.3
 """Metres a frame at which loops are hurried through to come round again."""
 _LAPS = 1.15
 """Times around a loop, where the frames suffice for it."""
 _STEP = 0.1
 """Metres between the points of a line to follow."""
+_DETOURS = np.linspace(0, np.pi, 13)[:, None].repeat(2, 1).ravel()[1:] * np.resize([1.0, -1.0], 25)
+"""Angles to try, in radians, where a place around a thing is not free: nearest first, to both sides."""
 _STYLES_OF: dict[Kind, tuple[Style, ...]] = {
     "room": ("handheld", "handheld", "walk", "orbit"),
     "corridor": ("walk", "handheld"),
@@ -49,6 +50,8 @@ class _Motion:
     """Amplitude of looking around, left-right and up-down, radians."""
     roll: float
     """Amplitude of roll, radians."""
+    turn: float = 0.07
+    """Radians a frame at which corners are taken at most."""
 
 
 _MOTIONS: dict[Style, _Motion] = {
@@ -57,6 +60,8 @@ _MOTIONS: dict[Style, _Motion] = {
     "orbit": _Motion((0.02, 0.08), (0.9, 1.8), 0.004, 0.0, (0.06, 0.05), 0.03),
     "drive": _Motion((0.2, 0.9), (1.2, 1.9), 0.003, 0.25, (0.04, 0.01), 0.005),
     "loop": _Motion((0.05, 0.15), (1.3, 1.75), 0.015, 0.15, (0.3, 0.08), 0.02),
+    "closeup": _Motion((0.008, 0.04), (0.6, 1.7), 0.003, 0.0, (0.05, 0.05), 0.05),
+    "photos": _Motion((0.3, 1.0), (1.2, 1.75), 0.0, 0.3, (0.0, 0.0), 0.03, turn=0.5),
 }
 
 
@@ -65,13 +70,25 @@ def typical_speed(style: Style) -> float:
     return float(np.mean(_MOTIONS[style].speed))
 
 
-def choose_style(world_kind: Kind, seed: int) -> Style:
+def choose_style(world_kind: Kind, seed: int, handling: Handling | None = None) -> Style:
     """A style that suits the kind of world."""
+    if handling is not None and world_kind != "loop":
+        chance = np.random.default_rng([seed, 6]).random()
+        if chance < handling.photos:
+            return "photos"
+        if world_kind == "room" and chance < handling.photos + handling.closeups:
+            return "closeup"
     styles = _STYLES_OF[world_kind]
     return styles[int(np.random.default_rng([seed, 2]).integers(len(styles)))]
 
 
-def sample_path(world: World, frames: int, seed: int, style: Style | None = None) -> Tensor:
+def sample_path(
+    world: World,
+    frames: int,
+    seed: int,
+    style: Style | None = None,
+    handling: Handling | None = None,
+) -> Tensor:
     """Poses of a camera carried through a world.
 
     Args:
@@ -79,6 +96,7 @@ def sample_path(world: World, frames: int, seed: int, style: Style | None = None
         frames: how many poses.
         seed: the same seed gives the same path.
         style: how the camera is carried; None chooses what suits the world.
+        handling: what a person's hands and feet add; None is a smooth path.
 
     Returns:
         camera-to-world matrices in the world's own axes (z up), float64, (frames, 4, 4), OpenCV camera axes.
@@ -86,18 +104,22 @@ def sample_path(world: World, frames: int, seed: int, style: Style | None = None
     Raises:
         ConfigError: the style is unknown, or does not go with the kind of world.
     """
-    style = style or choose_style(world.kind, seed)
+    style = style or choose_style(world.kind, seed, handling)
     if style not in STYLES:
         raise ConfigError(f"unknown path style {style!r}; choose one of {', '.join(STYLES)}")
     rng = np.random.default_rng([seed, 3])
     motion = _MOTIONS[style]
     speed = float(np.exp(rng.uniform(*np.log(motion.speed))))
-    if world.route is not None and style != "orbit":
+    if world.route is not None and style not in ("orbit", "closeup"):
         position, heading, pitch = _follow(world.route, rng, frames, motion, speed)
     elif world.route is not None or style in ("drive", "loop"):
         raise ConfigError(f"path style {style!r} does not go with a world of kind {world.kind!r}")
     elif style == "orbit":
         position, heading, pitch = _orbit(world, rng, frames, motion, speed)
+    elif style == "closeup":
+        position, heading, pitch = _close_up(world, rng, frames, motion, speed)
+    elif style == "photos":
+        position, heading, pitch = _photo_round(world, rng, frames, motion)
     else:
         position, heading, pitch = _roam(world, rng, frames, motion, speed)
     yaw = heading + motion.scan[0] * _wander(rng, frames, 60, 400)
@@ -105,7 +127,31 @@ def sample_path(world: World, frames: int, seed: int, style: Style | None = None
         pitch + motion.scan[1] * _wander(rng, frames, 40, 300) + 0.004 * _wander(rng, frames, 4, 15)
     )
     roll = motion.roll * _wander(rng, frames, 30, 200) + 0.004 * _wander(rng, frames, 4, 15)
-    return torch.from_numpy(_poses(position, yaw, pitch, roll))
+    track = Track(position, yaw, pitch, roll)
+    if style == "photos":
+        track = _aimed_anew(track, rng)
+    elif handling is not None:
+        track = _handled(track, np.random.default_rng([seed, 7]), world, style, handling)
+    return torch.from_numpy(_poses(track.position, track.yaw, track.pitch, track.roll))
+
+
+def _handled(
+    track: Track, rng: np.random.Generator, world: World, style: Style, handling: Handling
+) -> Track:
+    """A track as a person would have gone it, or as a car carries a camera."""
+    stops, aside = rng.random(2) < (handling.hesitation, handling.sideways)
+    if stops and style in ("handheld", "walk"):
+        track = hesitant(track, rng)
+    if aside and world.route is not None and style != "drive":
+        track = replace(track, yaw=track.yaw + look_aside(rng))
+    strength = handling.shake * rng.uniform(0.3, 1.2) * (0.3 if style == "drive" else 1.0)
+    return shaken(track, rng, strength) if strength > 0 else track
+
+
+def _aimed_anew(track: Track, rng: np.random.Generator) -> Track:
+    """A track whose every view was aimed by itself."""
+    yaw, pitch, roll = rng.normal(0, np.array([[0.2], [0.08], [0.03]]), (3, len(track.yaw)))
+    return Track(track.position, track.yaw + yaw, track.pitch + pitch, track.roll + roll)
 
 
 def clearance(world: World, points: Array) -> Array:
@@ -168,15 +214,15 @@ def _follow(
     line, heading = _line(route)
     passed = np.cumsum(1 + 0.2 * _wander(rng, frames, 30, 150))
     if route.closed:
-        speed = _coming_round(heading, frames, speed)
-        time = _arrival(heading, speed)
+        speed = _coming_round(heading, frames, speed, motion.turn)
+        time = _arrival(heading, speed, motion.turn)
         laps = np.arange(int(2 + passed[-1] / time[-1]))[:, None]
         heading = (heading[:-1] + laps * (heading[-1] - heading[0])).ravel()
         time = (time[:-1] + laps * time[-1]).ravel()
         line = np.tile(line[:-1], (len(laps), 1))
         first, last = 0.0, time[-1]
     else:
-        time = _arrival(heading, speed)
+        time = _arrival(heading, speed, motion.turn)
         lead = min(int(2.0 / _STEP), len(line) // 4)
         first, last = time[lead], time[-1 - lead]
         passed = passed * min(1.0, (last - first) / passed[-1])
@@ -207,16 +253,16 @@ def _line(route: Route) -> tuple[Array, Array]:
     return at(places), np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0]))
 
 
-def _arrival(heading: Array, speed: float) -> Array:
+def _arrival(heading: Array, speed: float, turn: float) -> Array:
     """Frames needed to reach each point of a line."""
-    per_step = np.maximum(_STEP / speed, np.abs(np.diff(heading)) / _FASTEST_TURN)
+    per_step = np.maximum(_STEP / speed, np.abs(np.diff(heading)) / turn)
     return np.concatenate([[0.0], np.cumsum(per_step)])
 
 
-def _coming_round(heading: Array, frames: int, speed: float) -> float:
+def _coming_round(heading: Array, frames: int, speed: float, turn: float) -> float:
     """A speed that leads past the start again; the given one if the frames do not suffice for that."""
     for faster in np.geomspace(speed, max(speed, _FASTEST_LOOP), 8):
-        if _LAPS * _arrival(heading, faster)[-1] < frames:
+        if _LAPS * _arrival(heading, faster, turn)[-1] < frames:
             return float(faster)
     return speed
 
@@ -319,3 +365,52 @@ def _orbit(
             pitch = np.arctan2(target[2] - rise, reach)
             return position, angle + np.pi, pitch.clip(-0.7, 0.3)
     return _roam(world, rng, frames, motion, speed)
+
+
+def _close_up(
+    world: World, rng: np.random.Generator, frames: int, motion: _Motion, speed: float
+) -> tuple[Array, Array, Array]:
+    """Around a thing at arm's length, up and down, looking at its middle; shorter arcs in narrow places."""
+    things = [each for each in world.obstacles if np.hypot(*each.half[:2]) < 1.2]
+    for attempt in range(60 if things else 0):
+        thing = things[int(rng.integers(len(things)))]
+        radius = np.hypot(*thing.half[:2]) + rng.uniform(MARGIN + 0.02, 0.8)
+        swing = min(speed / radius * frames, 2 * np.pi) * 0.96**attempt
+        angle = rng.uniform(0, 2 * np.pi) + swing * rng.choice([-1, 1]) * np.linspace(0, 1, frames)
+        reach = radius + 0.1 * (1 + _wander(rng, frames, 60, 300))
+        rise = rng.uniform(*motion.height) + 0.25 * _wander(rng, frames, 80, 300)
+        around = np.column_stack([np.cos(angle), np.sin(angle)])
+        position = np.column_stack([thing.centre[:2] + reach[:, None] * around, rise])
+        if clearance(world, position).min() > MARGIN:
+            pitch = np.arctan2(thing.centre[2] - rise, reach)
+            return position, angle + np.pi, pitch.clip(-1.0, 0.3)
+    return _orbit(world, rng, frames, motion, speed)
+
+
+def _photo_round(
+    world: World, rng: np.random.Generator, frames: int, motion: _Motion
+) -> tuple[Array, Array, Array]:
+    """Photographs of one thing or place in a room from places around it, some 10 to 30 degrees apart."""
+    target = _free_place(world, rng, 1.0)
+    if world.obstacles and rng.random() < 0.7:
+        target = world.obstacles[int(rng.integers(len(world.obstacles)))].centre
+    angle = rng.uniform(0, 2 * np.pi)
+    step = rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
+    position = np.empty((frames, 3))
+    for frame in range(frames):
+        bearing = angle + step * rng.uniform(0.5, 1.5) + np.repeat(_DETOURS, 4)
+        reach = np.linspace(0.8, 3.0, 4)[rng.permutation(4)] * rng.uniform(0.8, 1.2)
+        reach = np.tile(reach, len(_DETOURS))
+        around = np.column_stack([np.cos(bearing), np.sin(bearing)])
+        height = np.full(len(reach), rng.uniform(*motion.height))
+        places = np.column_stack([target[:2] + reach[:, None] * around, height])
+        free = np.flatnonzero(clearance(world, places) > MARGIN)
+        if len(free):
+            position[frame], angle = places[free[0]], bearing[free[0]]
+        else:
+            position[frame] = _free_place(world, rng, height[0])
+        if not len(free) or free[0] >= 4:  # something is in the way: go back round
+            step = -step
+    away = target - position
+    pitch = np.arctan2(away[:, 2], np.linalg.norm(away[:, :2], axis=1))
+    return position, np.arctan2(away[:, 1], away[:, 0]), pitch.clip(-0.9, 0.3)

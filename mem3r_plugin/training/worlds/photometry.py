@@ -11,14 +11,16 @@ _BRIGHTNESS = 0.42
 """Mean brightness that automatic exposure aims at."""
 
 
-def disturb(images: Tensor, seed: int) -> Tensor:
+def disturb(images: Tensor, seed: int, metering: float = 0.0) -> Tensor:
     """Automatic exposure, white balance, tone curve, vignetting, blur and noise.
 
-    All are drawn once a sequence; only the exposure drifts.
+    All are drawn once a sequence; only the exposure changes.
 
     Args:
         images: RGB in [0, 1], (T, 3, H, W).
         seed: the same seed gives the same disturbance on the same kind of device.
+        metering: how much of the way to the right brightness the exposure goes from one view to the next;
+            at 0 it drifts and does not mind the pictures.
 
     Returns:
         images of the same shape, in [0, 1].
@@ -26,7 +28,8 @@ def disturb(images: Tensor, seed: int) -> Tensor:
     rng = np.random.default_rng([seed, 4])
     frames, width = images.shape[0], images.shape[-1]
     exposure = _BRIGHTNESS / float(images.mean().clamp(min=0.05)) * np.exp2(rng.normal(0, 0.25))
-    gain = exposure * np.exp2(0.2 * _drift(rng, frames))
+    drift = np.exp2(0.2 * _drift(rng, frames))
+    gain = exposure * (_metered(images, metering) if metering > 0 else drift)
     balance = np.exp(rng.normal(0, 0.06, 3))
     gains = images.new_tensor(gain[:, None] * balance)[:, :, None, None]
     images = (images * gains) ** float(np.exp(rng.normal(0, 0.12)))
@@ -42,6 +45,17 @@ def disturb(images: Tensor, seed: int) -> Tensor:
 def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:
     periods, phases = np.exp(rng.uniform(3, 6, 3)), rng.uniform(0, 2 * np.pi, 3)
     return np.sin(2 * np.pi * np.arange(frames)[:, None] / periods + phases).mean(axis=1)
+
+
+def _metered(images: Tensor, rate: float) -> np.ndarray:
+    """Gains (T) that follow the brightness of the middle of the pictures, late, around their mean of 1."""
+    height, width = images.shape[-2:]
+    middle = images[..., height // 6 : height - height // 6, width // 6 : width - width // 6]
+    wanted = -np.log(middle.mean((1, 2, 3)).clamp(min=0.02).double().cpu().numpy())
+    gain = wanted.copy()
+    for view in range(1, len(gain)):
+        gain[view] = gain[view - 1] + rate * (wanted[view] - gain[view - 1])
+    return np.asarray(np.exp(gain - gain.mean()))
 
 
 def _vignette(images: Tensor, strength: float) -> Tensor:

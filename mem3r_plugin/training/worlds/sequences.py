@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.training.worlds.effects import CameraEffects, take
+from mem3r_plugin.training.worlds.handling import Handling
 from mem3r_plugin.training.worlds.paths import Style, choose_style, sample_path, typical_speed
-from mem3r_plugin.training.worlds.photometry import disturb
 from mem3r_plugin.training.worlds.render import RenderedViews, render
 from mem3r_plugin.training.worlds.scenes import (
     Kind,
@@ -24,6 +26,8 @@ HELD_BACK = 1_000_000_000
 """Seeds from here on are never trained on; training draws its seeds below."""
 _FIELDS_OF_VIEW = (45.0, 90.0)
 """Smallest and largest horizontal field of view in degrees."""
+_STILL = 0.003
+"""Radians by which a photographer's camera turns in a path frame, about each axis."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class _Plan:
 
     world: World
     poses: Tensor
+    motion: Tensor
+    """Of the camera during a path frame, in its own axes, (T, 4, 4)."""
     intrinsics: Intrinsics
 
 
@@ -47,6 +53,8 @@ def sample_sequence(
     photometric: bool = True,
     supersample: int = 1,
     config: WorldConfig | None = None,
+    handling: Handling | None = None,
+    effects: CameraEffects | None = None,
 ) -> RenderedViews:
     """One sequence; the same arguments give the same sequence.
 
@@ -61,6 +69,8 @@ def sample_sequence(
         photometric: whether exposure, noise and the like disturb the pictures.
         supersample: side of the grid of samples averaged for each pixel's colour.
         config: more about the world; its length is replaced by what the path needs.
+        handling: what a person's hands and feet do to the path; None is a smooth one.
+        effects: more of what a real camera does to the pictures, where `photometric` is on.
 
     Returns:
         views whose world is the first camera, so that the first pose is the identity.
@@ -76,6 +86,8 @@ def sample_sequence(
         photometric=photometric,
         supersample=supersample,
         config=config,
+        handling=handling,
+        effects=effects,
     )[0]
 
 
@@ -91,9 +103,13 @@ def sample_batch(
     photometric: bool = True,
     supersample: int = 1,
     config: WorldConfig | None = None,
+    handling: Handling | None = None,
+    effects: CameraEffects | None = None,
 ) -> list[RenderedViews]:
     """`sample_sequence` for several seeds, rendered together, which keeps a GPU busy."""
-    plans = [_plan(seed, frames, stride, size, kind, style, config, device) for seed in seeds]
+    plans = [
+        _plan(seed, frames, stride, size, kind, style, config, handling, device) for seed in seeds
+    ]
     poses = torch.stack([plan.poses for plan in plans]).to(device)
     images, depth = render(
         [plan.world.primitives for plan in plans],
@@ -105,14 +121,17 @@ def sample_batch(
     )
     anchored = torch.linalg.inv(poses[:, :1]) @ poses
     anchored[:, 0] = torch.eye(4, dtype=anchored.dtype, device=anchored.device)
-    return [
-        RenderedViews(
-            disturb(images[index], seed) if photometric else images[index],
-            depth[index],
-            anchored[index],
-            plan.intrinsics,
+    if photometric:
+        effects = effects or CameraEffects()
+        images = torch.stack(
+            [
+                take(images[i], depth[i], plan.motion, plan.intrinsics, seed, effects, stride)
+                for i, (seed, plan) in enumerate(zip(seeds, plans, strict=True))
+            ]
         )
-        for index, (seed, plan) in enumerate(zip(seeds, plans, strict=True))
+    return [
+        RenderedViews(images[i], depth[i], anchored[i], plan.intrinsics)
+        for i, plan in enumerate(plans)
     ]
 
 
@@ -124,17 +143,34 @@ def _plan(
     kind: Kind | None,
     style: Style | None,
     config: WorldConfig | None,
+    handling: Handling | None,
     device: torch.device | str,
 ) -> _Plan:
     rng = np.random.default_rng([seed, 0])
     config = config or WorldConfig()
     kind = kind or config.kind or choose_kind(seed)
-    style = style or choose_style(kind, seed)
-    way = 1.5 * typical_speed(style) * frames * stride
+    style = style or choose_style(kind, seed, handling)
+    pace = 1 if style == "photos" else stride  # every frame of such a path is a photograph
+    way = 1.5 * typical_speed(style) * frames * pace
     # Long enough to get there; loops short enough to come round again when there are frames enough.
     length = float(np.clip(way / 2.2, 16, 120)) if kind == "loop" else float(np.clip(way, 25, 1500))
     world = generate_world(replace(config, kind=kind, length=length), seed, device)
     angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
     focal = 0.5 * size[0] / np.tan(angle / 2)
-    poses = sample_path(world, frames * stride, seed, style)[::stride]
-    return _Plan(world, poses, Intrinsics.centred(float(focal), *size))
+    path = sample_path(world, frames * pace, seed, style, handling)
+    motion = _held_still(seed, frames) if style == "photos" else _motion(path)[::pace]
+    return _Plan(world, path[::pace], motion, Intrinsics.centred(float(focal), *size))
+
+
+def _motion(path: Tensor) -> Tensor:
+    """From each pose (T, 4, 4) to the next one; the last goes on as the one before."""
+    steps = torch.linalg.inv(path[:-1]) @ path[1:]
+    return torch.cat([steps, steps[-1:]]) if len(steps) else torch.eye(4).to(path)[None]
+
+
+def _held_still(seed: int, frames: int) -> Tensor:
+    """Motions (T, 4, 4) of hands that try not to move."""
+    rng = np.random.default_rng([seed, 9])
+    motion = np.tile(np.eye(4), (frames, 1, 1))
+    motion[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, _STILL, (frames, 3))).as_matrix()
+    return torch.from_numpy(motion)

@@ -7,14 +7,16 @@ from hypothesis import strategies as st
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry.pose import relative_pose, rotation_angle
 from mem3r_plugin.training.worlds import KINDS, STYLES, WorldConfig, generate_world, sample_path
-from mem3r_plugin.training.worlds.paths import clearance
+from mem3r_plugin.training.worlds.handling import Handling
+from mem3r_plugin.training.worlds.paths import choose_style, clearance
 
 GOES = {
-    "room": ("handheld", "walk", "orbit"),
-    "corridor": ("handheld", "walk", "drive", "loop"),
-    "street": ("handheld", "walk", "drive", "loop"),
-    "loop": ("handheld", "walk", "drive", "loop"),
+    "room": ("handheld", "walk", "orbit", "closeup", "photos"),
+    "corridor": ("handheld", "walk", "drive", "loop", "photos"),
+    "street": ("handheld", "walk", "drive", "loop", "photos"),
+    "loop": ("handheld", "walk", "drive", "loop", "photos"),
 }
+LIVELY = Handling(shake=1.0, hesitation=1.0, sideways=1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -22,8 +24,9 @@ GOES = {
 @given(seed=st.integers(0, 2**31), data=st.data())
 def test_paths_are_rigid_smooth_and_touch_nothing(kind, seed, data):
     world = generate_world(kind, seed)
-    style = data.draw(st.sampled_from((None, *GOES[kind])))
-    poses = sample_path(world, 80, seed, style).numpy()
+    style = data.draw(st.sampled_from((None, *set(GOES[kind]) - {"photos"})))
+    handling = data.draw(st.sampled_from((None, LIVELY)))
+    poses = sample_path(world, 80, seed, style, handling).numpy()
     rotations, positions = poses[:, :3, :3], poses[:, :3, 3]
     np.testing.assert_allclose(rotations @ rotations.mT, np.tile(np.eye(3), (80, 1, 1)), atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(rotations), 1)
@@ -33,6 +36,49 @@ def test_paths_are_rigid_smooth_and_touch_nothing(kind, seed, data):
     assert np.linalg.norm(steps[:, :3, 3], axis=1).max() < 1.3
     assert clearance(world, positions).min() > 0.15
     assert float(world.primitives.distance(torch.from_numpy(positions)).min()) > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_photographs_are_taken_far_apart_and_touch_nothing(kind, seed):
+    world = generate_world(WorldConfig(kind, length=80), seed)
+    poses = sample_path(world, 24, seed, "photos").numpy()
+    steps = relative_pose(poses[:-1], poses[1:])
+    assert 0.15 < np.median(np.linalg.norm(steps[:, :3, 3], axis=1)) < 3
+    assert 5 < np.median(np.degrees(rotation_angle(steps[:, :3, :3]))) < 60
+    assert clearance(world, poses[:, :3, 3]).min() > 0.15
+
+
+def test_closeups_look_at_a_thing_at_arms_length():
+    near = 0
+    for seed in range(12):
+        world = generate_world("room", seed)
+        poses = sample_path(world, 60, seed, "closeup").numpy()
+        position, ahead = poses[:, :2, 3], poses[:, :2, 2]
+        for thing in world.obstacles:
+            towards = thing.centre[:2] - position
+            distance = np.linalg.norm(towards, axis=1)
+            aimed = (towards * ahead).sum(1) > 0.9 * distance * np.linalg.norm(ahead, axis=1)
+            reach = np.hypot(*thing.half[:2])
+            near += bool(aimed.all() and (distance < reach + 1.1).all())
+    assert near >= 8
+
+
+def test_handling_that_is_off_changes_nothing():
+    for kind in KINDS:
+        world = generate_world(kind, 3)
+        assert torch.equal(sample_path(world, 30, 3), sample_path(world, 30, 3, None, Handling()))
+
+
+def test_shares_of_styles_are_as_asked():
+    handling = Handling(closeups=0.3, photos=0.2)
+    styles = [choose_style("room", seed, handling) for seed in range(500)]
+    assert styles.count("photos") / 500 == pytest.approx(0.2, abs=0.05)
+    assert styles.count("closeup") / 500 == pytest.approx(0.3, abs=0.05)
+    street = [choose_style("street", seed, handling) for seed in range(200)]
+    assert "closeup" not in street
+    assert "photos" in street
+    assert {choose_style("loop", seed, handling) for seed in range(50)} == {"loop"}
 
 
 def test_cameras_are_carried_upright():

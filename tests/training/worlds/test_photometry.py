@@ -30,6 +30,15 @@ def test_exposure_drifts_smoothly():
     assert float(brightness.diff().abs().max()) < 0.03
 
 
+def test_metered_exposure_follows_the_pictures_late():
+    pictures = torch.full((40, 3, 24, 32), 0.4)
+    pictures[10:] = 0.2
+    brightness = disturb(pictures, 2, metering=0.2).mean((1, 2, 3))
+    assert float(brightness[10] / brightness[9]) < 0.65  # dark at first
+    assert float(brightness[39] / brightness[9]) > 0.9  # and bright again
+    assert float(brightness[10:].diff().min()) > -0.01
+
+
 def test_dark_pictures_are_exposed_longer():
     assert float(disturb(PICTURES * 0.1, 1).mean()) > 0.2
 

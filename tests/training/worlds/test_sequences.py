@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from mem3r_plugin.training.worlds import (
     HELD_BACK,
     KINDS,
+    CameraEffects,
+    Handling,
     WorldConfig,
     sample_batch,
     sample_sequence,
@@ -46,6 +48,37 @@ def test_photometry_leaves_the_truth_alone():
     clean, disturbed = (sample_sequence(4, 2, SIZE, photometric=on) for on in (False, True))
     assert torch.equal(clean.depth, disturbed.depth)
     assert not torch.equal(clean.images, disturbed.images)
+
+
+def test_handling_and_effects_are_part_of_a_sequence():
+    handling = Handling(shake=1.0, hesitation=1.0, sideways=1.0, closeups=0.3, photos=0.3)
+    effects = CameraEffects(1.0, 1.0, 1.0, 1.0)
+    for seed in range(4):
+        plain = sample_sequence(seed, 3, SIZE, stride=4)
+        first, again = (
+            sample_sequence(seed, 3, SIZE, stride=4, handling=handling, effects=effects)
+            for _ in range(2)
+        )
+        assert torch.equal(first.images, again.images)
+        assert torch.equal(first.camera_to_world, again.camera_to_world)
+        assert not torch.equal(first.camera_to_world, plain.camera_to_world)
+        assert torch.equal(first.camera_to_world[0], torch.eye(4, dtype=torch.float64))
+        assert bool(first.images.isfinite().all())
+
+
+def test_one_view_has_effects_too():
+    views = sample_sequence(1, 1, SIZE, effects=CameraEffects(1.0, 1.0, 1.0, 1.0))
+    assert views.images.shape == (1, 3, 36, 48)
+
+
+def test_what_is_off_changes_nothing():
+    """Numbers measured on held-back worlds hold only as long as the worlds stay what they are."""
+    plain = sample_sequence(HELD_BACK, 3, SIZE, stride=2)
+    off = sample_sequence(
+        HELD_BACK, 3, SIZE, stride=2, handling=Handling(), effects=CameraEffects()
+    )
+    assert torch.equal(plain.images, off.images)
+    assert torch.equal(plain.camera_to_world, off.camera_to_world)
 
 
 def test_stride_leaves_views_out():
