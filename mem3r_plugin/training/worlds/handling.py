@@ -45,7 +45,8 @@ class Handling:
     closeups: float = 0.0
     """Share of paths in rooms that go around a thing at arm's length, 0 to 1."""
     photos: float = 0.0
-    """Share of sequences, but loops, that are single photographs with steps of up to a metre, 0 to 1."""
+    """Share of sequences, but loops, that are single photographs, one every path frame, with steps of
+    decimetres and around ten degrees, 0 to 1."""
 
     def __post_init__(self) -> None:
         """Refuse what is no share.

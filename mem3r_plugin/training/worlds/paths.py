@@ -61,7 +61,7 @@ _MOTIONS: dict[Style, _Motion] = {
     "drive": _Motion((0.2, 0.9), (1.2, 1.9), 0.003, 0.25, (0.04, 0.01), 0.005),
     "loop": _Motion((0.05, 0.15), (1.3, 1.75), 0.015, 0.15, (0.3, 0.08), 0.02),
     "closeup": _Motion((0.008, 0.04), (0.6, 1.7), 0.003, 0.0, (0.05, 0.05), 0.05),
-    "photos": _Motion((0.3, 1.0), (1.2, 1.75), 0.0, 0.3, (0.0, 0.0), 0.03, turn=0.5),
+    "photos": _Motion((0.2, 0.6), (1.2, 1.75), 0.0, 0.3, (0.0, 0.0), 0.03, turn=0.5),
 }
 
 
@@ -390,12 +390,12 @@ def _close_up(
 def _photo_round(
     world: World, rng: np.random.Generator, frames: int, motion: _Motion
 ) -> tuple[Array, Array, Array]:
-    """Photographs of one thing or place in a room from places around it, some 10 to 30 degrees apart."""
+    """Photographs of one thing or place in a room from places around it, some 5 to 20 degrees apart."""
     target = _free_place(world, rng, 1.0)
     if world.obstacles and rng.random() < 0.7:
         target = world.obstacles[int(rng.integers(len(world.obstacles)))].centre
     angle = rng.uniform(0, 2 * np.pi)
-    step = rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
+    step = rng.choice([-1, 1]) * rng.uniform(0.08, 0.3)
     position = np.empty((frames, 3))
     for frame in range(frames):
         bearing = angle + step * rng.uniform(0.5, 1.5) + np.repeat(_DETOURS, 4)
