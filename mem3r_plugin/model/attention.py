@@ -47,10 +47,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor, rotary: Rotary | None) -> Tensor:
         """Attend within `tokens` (batch, tokens, width)."""
-        query, key, value = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv
         if rotary is not None:
             rotate = rotary.rotate_as_half if self.half_rotary else rotary.rotate
-            query, key = rotate(query), rotate(key)
+            query, key = rotate(qkv[:2])
         return self.out(merge_heads(attend(query, key, value)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from mem3r_plugin.model.attention import AttentionObserver
 from mem3r_plugin.model.blocks import DecoderBlock, layer_norm
 from mem3r_plugin.model.config import DecoderConfig
+from mem3r_plugin.model.precision import working_dtype
 from mem3r_plugin.model.rotary import image_rotary, state_rotary
+from mem3r_plugin.model.side_by_side import side_by_side
 
 
 class Decoded(NamedTuple):
@@ -49,7 +52,7 @@ class TwinDecoder(nn.Module):
 
     def initial_state(self, batch_size: int) -> Tensor:
         """The state before the first frame (batch, state tokens, width)."""
-        return self.embed_state(self.initial_tokens).expand(batch_size, -1, -1)
+        return self.embed_state(self.initial_tokens).float().expand(batch_size, -1, -1)
 
     def forward(
         self,
@@ -68,22 +71,23 @@ class TwinDecoder(nn.Module):
             grid: rows and columns of the patch grid.
             observer: sees queries and keys of the state's attention to the image, layer by layer.
         """
-        config, device = self.config, state.device
+        config, where = self.config, (state.device, working_dtype(state.device))
         image_channels = config.width // config.image_heads
         state_channels = config.width // config.state_heads
-        image_at_image = image_rotary(*grid, image_channels, device, pose_token=True)
-        image_at_state = image_rotary(*grid, state_channels, device, pose_token=True)
-        state_at_image = state_rotary(config.state_tokens, image_channels, device)
-        state_at_state = state_rotary(config.state_tokens, state_channels, device)
+        image_at_image = image_rotary(*grid, image_channels, *where, pose_token=True)
+        image_at_state = image_rotary(*grid, state_channels, *where, pose_token=True)
+        state_at_image = state_rotary(config.state_tokens, image_channels, *where)
+        state_at_state = state_rotary(config.state_tokens, state_channels, *where)
 
-        image = torch.cat([pose_token, self.embed_image(image_tokens)], dim=1)
+        image = torch.cat([pose_token, self.embed_image(image_tokens).float()], dim=1)
         levels = []
         for layer, (state_block, image_block) in enumerate(
             zip(self.state_blocks, self.image_blocks, strict=True), start=1
         ):
-            state, image = (
-                state_block(state, image, state_at_state, image_at_state, observer),
-                image_block(image, state, image_at_image, state_at_image),
+            state, image = side_by_side(
+                partial(state_block, state, image, state_at_state, image_at_state, observer),
+                partial(image_block, image, state, image_at_image, state_at_image),
+                state.device,
             )
             if layer in (config.depth // 2, config.depth * 3 // 4):
                 levels.append(image)

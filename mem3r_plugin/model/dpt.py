@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mem3r_plugin.model.config import DPTConfig
+from mem3r_plugin.model.precision import in_float32
 
 
 def upsample_twice(maps: Tensor) -> Tensor:
@@ -95,4 +96,5 @@ class DPTHead(nn.Module):
             path = self.fusion[level](path, maps[level])
         path = upsample_twice(self.output[0](path))
         path = F.relu(self.output[1](path))
-        return self.output[2](path).permute(0, 2, 3, 1)
+        with in_float32(path.device):  # depth in steps of a bfloat16 would be terraced
+            return self.output[2](path.float()).permute(0, 2, 3, 1)

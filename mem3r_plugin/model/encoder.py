@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mem3r_plugin.model.blocks import EncoderBlock, layer_norm
 from mem3r_plugin.model.config import PATCH
+from mem3r_plugin.model.precision import working_dtype
 from mem3r_plugin.model.rotary import image_rotary
 
 
@@ -32,8 +33,9 @@ class PatchEncoder(nn.Module):
         height, width = maps.shape[-2:]
         if height % PATCH or width % PATCH:
             raise ValueError(f"image of {width}x{height} pixels: both must be multiples of {PATCH}")
-        rotary = image_rotary(height // PATCH, width // PATCH, self.head_channels, maps.device)
-        tokens = self.patch_embedding(maps).flatten(2).transpose(1, 2)
+        grid, dtype = (height // PATCH, width // PATCH), working_dtype(maps.device)
+        rotary = image_rotary(*grid, self.head_channels, maps.device, dtype)
+        tokens = self.patch_embedding(maps).flatten(2).transpose(1, 2).float()
         for block in self.blocks:
             tokens = block(tokens, rotary)
         return self.norm(tokens)

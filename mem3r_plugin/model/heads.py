@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mem3r_plugin.model.blocks import MLP, ModulatedBlock
 from mem3r_plugin.model.config import NetworkConfig
 from mem3r_plugin.model.dpt import DPTHead
+from mem3r_plugin.model.precision import in_float32, working_dtype
 from mem3r_plugin.model.rotary import image_rotary
 
 HeadName = Literal["self", "world", "rgb"]
@@ -136,11 +137,13 @@ class Heads(nn.Module):
 
     def camera_pose(self, pose_token: Tensor) -> Tensor:
         """Camera-to-world pose (…, 7) from refined pose tokens (…, width)."""
-        return decode_pose(self.pose(pose_token))
+        with in_float32(pose_token.device):
+            return decode_pose(self.pose(pose_token.float()))
 
     def tokens_in_world(self, patches: Tensor, pose_token: Tensor, grid: tuple[int, int]) -> Tensor:
         """Image tokens (batch, tokens, width) seen from the world under the pose token (batch, width)."""
-        rotary = image_rotary(*grid, self.head_channels, patches.device)
+        device = patches.device
+        rotary = image_rotary(*grid, self.head_channels, device, working_dtype(device))
         for block in self.to_world:
             patches = block(patches, pose_token, rotary)
         return patches

@@ -58,6 +58,14 @@ class ReconstructionNetwork(nn.Module):
         self.state_gate = build_gate(config)
         self.heads = Heads(config)
 
+    def exact_parts(self) -> list[nn.Module]:
+        """Small parts that always compute in float32, since errors would add up in them."""
+        dense = (self.heads.points_self, self.heads.points_world, self.heads.rgb)
+        parts = [self.heads.pose, *(head.output[-1] for head in dense)]
+        if isinstance(self.pose_memory, FastWeightMemory):
+            parts.append(self.pose_memory)
+        return parts
+
     def initial_state(self, batch_size: int = 1, *, read_first: bool = False) -> RecurrentState:
         """The state before a scan, or after a reset.
 

@@ -17,16 +17,18 @@ BASE = 100.0
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines for a list of tokens, each (tokens, head channels)."""
+    """What turns the heads of a list of tokens, each (tokens, head channels)."""
 
     cos: Tensor
+    """Cosines of the angles."""
     sin: Tensor
+    """Sines of the angles, negative for the first of each pair."""
 
     def rotate(self, heads: Tensor) -> Tensor:
-        """Turn queries or keys (batch, heads, tokens, channels) by their tokens' positions."""
+        """Turn queries or keys (…, tokens, channels) by their tokens' positions."""
         u_y, v_y, u_x, v_x = heads.chunk(4, dim=-1)
-        partner = torch.cat([-v_y, u_y, -v_x, u_x], dim=-1)
-        return heads * self.cos.to(heads.dtype) + partner * self.sin.to(heads.dtype)
+        swapped = torch.cat([v_y, u_y, v_x, u_x], dim=-1)
+        return torch.addcmul(heads * self.cos, swapped, self.sin)
 
     def rotate_as_half(self, heads: Tensor) -> Tensor:
         """`rotate` with operands and result rounded to float16, as CUT3R's published encoder does."""
@@ -56,21 +58,34 @@ def rotary_for(positions: Tensor, head_channels: int) -> Rotary:
     angles = positions.float()[..., None] * BASE**-exponent
     angles_y, angles_x = angles[:, 0], angles[:, 1]
     full = torch.cat([angles_y, angles_y, angles_x, angles_x], dim=-1)
-    return Rotary(full.cos(), full.sin())
+    signs = torch.tensor([-1.0, 1.0, -1.0, 1.0], device=positions.device)
+    return Rotary(full.cos(), full.sin() * signs.repeat_interleave(quarter))
 
 
 @lru_cache(maxsize=128)
 def image_rotary(
-    rows: int, columns: int, head_channels: int, device: torch.device, *, pose_token: bool = False
+    rows: int,
+    columns: int,
+    head_channels: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    *,
+    pose_token: bool = False,
 ) -> Rotary:
-    """The table of a patch grid, made once per resolution and device."""
+    """The table of a patch grid, made once per resolution, device and number format."""
     with torch.inference_mode(False):
         positions = image_positions(rows, columns, pose_token=pose_token)
-        return rotary_for(positions.to(device), head_channels)
+        return _as(rotary_for(positions.to(device), head_channels), dtype)
 
 
 @lru_cache(maxsize=32)
-def state_rotary(tokens: int, head_channels: int, device: torch.device) -> Rotary:
-    """The table of the state tokens, made once per device."""
+def state_rotary(
+    tokens: int, head_channels: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Rotary:
+    """The table of the state tokens, made once per device and number format."""
     with torch.inference_mode(False):
-        return rotary_for(state_positions(tokens).to(device), head_channels)
+        return _as(rotary_for(state_positions(tokens).to(device), head_channels), dtype)
+
+
+def _as(rotary: Rotary, dtype: torch.dtype) -> Rotary:
+    return Rotary(rotary.cos.to(dtype), rotary.sin.to(dtype))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -15,26 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError
-from mem3r_plugin.geometry.pose import (
-    ResetChain,
-    invert_pose,
-    pose_matrix,
-    rotation_from_quaternion,
-)
-from mem3r_plugin.model import (
-    FrameOutput,
-    ReconstructionNetwork,
-    RecurrentState,
-    UpdateRule,
-    load_rule,
-)
+from mem3r_plugin.geometry.pose import ResetChain, invert_pose
+from mem3r_plugin.model import ReconstructionNetwork, RecurrentState, UpdateRule, load_rule
+from mem3r_plugin.model.precision import Precision, choose_precision, convert
 from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.stream.arrays import to_rgb8
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.image_feature import image_feature
 from mem3r_plugin.stream.masks import MaskFolder
-from mem3r_plugin.stream.prefetch import prefetch
-from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
+from mem3r_plugin.stream.passage import Answer, NetworkPassage, Passage
+from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.shared_camera import (
     CameraMode,
     GivenCamera,
@@ -42,9 +31,8 @@ from mem3r_plugin.stream.shared_camera import (
     choose_camera,
 )
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
-
-Precision = Literal["float32", "bfloat16"]
-"""Arithmetic of the network; `bfloat16` is torch's autocast, outputs are float32 either way."""
+from mem3r_plugin.stream.stages import NoClock, StageClock
+from mem3r_plugin.stream.window import Readier, ReadyFrame, windows
 
 MAX_REJECTED = 8
 """Frames in a row for which the network may give no finite answer before the stream stops."""
@@ -61,13 +49,14 @@ class FrontEnd:
     again, only to learn where the new state's world lies; its first prediction stands.
 
     Args:
-        network: The network, on its device.
+        network: The network, on its device; it is converted to `precision`.
         rule: How the state is updated.
         preprocessor: From pictures to the network's size.
         camera: Gathers, or knows, the camera; by default one that all frames share is gathered.
         masks: What of each picture to leave out of depth and camera.
         precision: Arithmetic of the network.
         reset_interval: Frames after which the state is reset; never by default.
+        clock: Told how long the stages of a stream take.
     """
 
     def __init__(
@@ -80,24 +69,26 @@ class FrontEnd:
         masks: MaskFolder | None = None,
         precision: Precision = "float32",
         reset_interval: int | None = None,
+        clock: StageClock | None = None,
     ) -> None:
         if reset_interval is not None and reset_interval < 1:
             raise ConfigError(f"reset_interval is {reset_interval}, it must be at least 1")
-        self.network = network
-        self._rule = rule
-        self._preprocessor = preprocessor
+        self.precision = choose_precision(network, precision)
+        """Arithmetic of the network, no longer `auto`."""
+        self.network = convert(network, self.precision)
+        self._clock = clock or NoClock()
+        self._passage = NetworkPassage(self.network, rule, self.precision, self._clock)
+        self._ready = Readier(preprocessor, masks, self._clock)
         self._camera = camera or SharedCamera()
-        self._masks = masks
-        self._precision = precision
         self._reset_interval = reset_interval
-        self._device = next(network.parameters()).device
-        with torch.inference_mode():
-            self._state = network.initial_state()
+        self._state = self._passage.initial_state()
         self._world_from_chunk = ResetChain()
         self._chunk_from_network: NDArray[np.float64] | None = None
         self._frames = 0
         self._since_reset = 0
         self._rejected = 0
+        self.settled = True
+        """Whether all frames that pass together with the last one have been told."""
 
     @classmethod
     def from_pretrained(
@@ -108,11 +99,12 @@ class FrontEnd:
         update: str = "ttt3r",
         size: int | None = None,
         device: str | None = None,
-        precision: Precision = "float32",
+        precision: Precision = "auto",
         camera: CameraMode = "shared",
         intrinsics: str | tuple[float, ...] | None = None,
         masks: Path | None = None,
         reset_interval: int | None = None,
+        clock: StageClock | None = None,
     ) -> FrontEnd:
         """A front end with trained weights.
 
@@ -127,6 +119,7 @@ class FrontEnd:
             intrinsics: The camera if it is known: `f` or `fx,fy,cx,cy` in original pixels.
             masks: Folder of masks; black is left out.
             reset_interval: Frames after which the state is reset; never by default.
+            clock: Told how long the stages of a stream take.
 
         Raises:
             ConfigError: a name or value makes no sense.
@@ -144,6 +137,7 @@ class FrontEnd:
             masks=mask_folder,
             precision=precision,
             reset_interval=reset_interval,
+            clock=clock,
         )
 
     @property
@@ -158,7 +152,11 @@ class FrontEnd:
         start_index: int = 0,
         on_skip: Callable[[SkippedFrame], None] | None = None,
     ) -> Generator[FrameEstimate, None, None]:
-        """Estimates of all usable frames of a source, in order; the next pictures are read ahead.
+        """Estimates of all usable frames of a source, in order.
+
+        Pictures are read ahead, and several pass through the network together, except those of a live
+        camera. `save_state` is right after every one of them; where `settled`, a stream that goes on from
+        it even gives the same bytes as one that was never interrupted.
 
         Args:
             source: Whatever `open_source` takes.
@@ -170,19 +168,23 @@ class FrontEnd:
             Mem3RError: the network gives no finite answer any more.
         """
         tell = on_skip or _log_skip
-        with closing(prefetch(open_source(source).frames(start_index))) as items:
+        opened = open_source(source)
+
+        def room(wanted: int) -> int:
+            if opened.kind == "camera":
+                return 1
+            room = wanted - self._frames % wanted
+            if self._reset_interval is not None:
+                room = min(room, max(1, self._reset_interval - self._since_reset))
+            return room
+
+        with closing(windows(opened.frames(start_index), self._ready, room)) as items:
             for item in items:
                 if isinstance(item, SkippedFrame):
                     tell(item)
-                    continue
-                try:
-                    estimate = self.step(item)
-                except FrameSkipped as error:
-                    tell(SkippedFrame(item.position, item.name, str(error)))
                 else:
-                    yield estimate
+                    yield from self._together(item, tell)
 
-    @torch.inference_mode()
     def step(self, image: Frame | NDArray[Any]) -> FrameEstimate:
         """The estimate of the next frame.
 
@@ -195,33 +197,7 @@ class FrontEnd:
             Mem3RError: that happened `MAX_REJECTED` times in a row.
         """
         frame = image if isinstance(image, Frame) else self._next_frame(image)
-        picture, transform = self._preprocessor(frame.image)
-        keep = None if self._masks is None else self._masks.keep(frame, transform)
-        pixels = to_network_input(picture)[None].to(self._device)
-        tokens = self._encode(pixels)
-        size = (pixels.shape[2], pixels.shape[3])
-        seen, state = self._recur(self._state, tokens, size)
-        if seen is None:
-            self._reject(frame)
-        self._rejected = 0
-        self._frames += 1
-        self._state = state
-        camera_to_world = self._place(seen, tokens, size)
-        usable = seen.usable if keep is None else seen.usable & keep
-        own_camera = self._camera.observe(
-            seen.points, np.where(usable, seen.confidence, 0), transform
-        )
-        shared_camera = self._camera.intrinsics(transform)
-        return FrameEstimate(
-            frame=frame,
-            camera_to_world=camera_to_world,
-            depth=np.where(usable, seen.points[..., 2], np.float32(0)),
-            confidence=np.where(usable, seen.confidence, np.float32(1)),
-            intrinsics=own_camera if self._camera.mode == "per_frame" else shared_camera,
-            transform=transform,
-            focal=own_camera.fx,
-            feature=image_feature(tokens[0]),
-        )
+        return self._alone(self._ready(frame))
 
     # -- saving ----------------------------------------------------------------------------
 
@@ -246,7 +222,7 @@ class FrontEnd:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        self._state = RecurrentState.from_tensors(part("recurrent.")).to(self._device)
+        self._state = RecurrentState.from_tensors(part("recurrent.")).to(self._passage.device)
         if isinstance(self._camera, SharedCamera):
             arrays = {name: tensor.numpy() for name, tensor in part("camera.").items()}
             self._camera = self._camera.from_tensors(arrays)
@@ -257,36 +233,73 @@ class FrontEnd:
 
     # -- parts of a step -------------------------------------------------------------------
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        with self._arithmetic():
-            return self.network.encode(pixels)
+    def _together(
+        self, window: list[ReadyFrame], tell: Callable[[SkippedFrame], None]
+    ) -> Generator[FrameEstimate, None, None]:
+        """Estimates of a window of frames; one by one where the network fails for one of them."""
+        passages = self._passage.take(self._state, [ready.picture for ready in window])
+        left = len(window)
+        for ready, passage in zip(window, passages, strict=True):
+            if passage.answer is None:
+                break
+            left -= 1
+            self.settled = left == 0
+            yield self._accept(ready, passage, passage.answer)
+        for ready in window[len(window) - left :]:
+            left -= 1
+            self.settled = left == 0
+            try:
+                estimate = self._alone(ready)
+            except FrameSkipped as error:
+                tell(SkippedFrame(ready.frame.position, ready.frame.name, str(error)))
+            else:
+                yield estimate
 
-    def _recur(
-        self, state: RecurrentState, tokens: Tensor, size: tuple[int, int]
-    ) -> tuple[_Seen | None, RecurrentState]:
-        """One pass through the network; None where its answer or the new state is not finite."""
-        with self._arithmetic():
-            output, after = self.network.step(state, tokens, size, rule=self._rule)
-        seen = _Seen.of(output)
-        remembered = [t for t in after.to_tensors().values() if t.is_floating_point()]
-        finite = seen is not None and all(bool(t.isfinite().all()) for t in remembered)
-        return (seen if finite else None), after
+    def _alone(self, ready: ReadyFrame) -> FrameEstimate:
+        (passage,) = self._passage.take(self._state, [ready.picture])
+        if passage.answer is None:
+            self._reject(ready.frame)
+        return self._accept(ready, passage, passage.answer)
 
-    def _place(self, seen: _Seen, tokens: Tensor, size: tuple[int, int]) -> NDArray[np.float64]:
+    def _accept(self, ready: ReadyFrame, passage: Passage, answer: Answer) -> FrameEstimate:
+        """Go on from a frame's passage; its estimate."""
+        self._rejected = 0
+        self._frames += 1
+        self._state = passage.state
+        camera_to_world = self._place(answer, passage)
+        with self._clock.stage("camera"):
+            usable = answer.usable if ready.keep is None else answer.usable & ready.keep
+            own_camera = self._camera.observe(
+                answer.points, np.where(usable, answer.confidence, 0), ready.transform
+            )
+            shared_camera = self._camera.intrinsics(ready.transform)
+            return FrameEstimate(
+                frame=ready.frame,
+                camera_to_world=camera_to_world,
+                depth=np.where(usable, answer.points[..., 2], np.float32(0)),
+                confidence=np.where(usable, answer.confidence, np.float32(1)),
+                intrinsics=own_camera if self._camera.mode == "per_frame" else shared_camera,
+                transform=ready.transform,
+                focal=own_camera.fx,
+                feature=image_feature(passage.tokens[0]),
+            )
+
+    def _place(self, answer: Answer, passage: Passage) -> NDArray[np.float64]:
         """The frame's pose in the scan's world; resets the state when that is due."""
         if self._chunk_from_network is None:
-            self._chunk_from_network = invert_pose(seen.pose)
+            self._chunk_from_network = invert_pose(answer.pose)
             local = np.eye(4)
         else:
-            local = self._chunk_from_network @ seen.pose
+            local = self._chunk_from_network @ answer.pose
         self._since_reset += 1
         if self._reset_interval is None or self._since_reset < self._reset_interval:
             return self._world_from_chunk.place(local)
-        again, state = self._recur(self.network.initial_state(), tokens, size)
-        if again is None:  # the old state still works: try again with the next frame
+        height, width = answer.confidence.shape
+        again = self._passage.again(passage.tokens, (height, width))
+        if again.answer is None:  # the old state still works: try again with the next frame
             return self._world_from_chunk.place(local)
-        self._state, self._since_reset = state, 0
-        self._chunk_from_network = invert_pose(again.pose)
+        self._state, self._since_reset = again.state, 0
+        self._chunk_from_network = invert_pose(again.answer.pose)
         return self._world_from_chunk.place(local, reset_after=True)
 
     def _reject(self, frame: Frame) -> NoReturn:
@@ -302,38 +315,6 @@ class FrontEnd:
         name = f"frame_{self._frames:06d}.png"
         rgb = to_rgb8(image, name)
         return Frame(self._frames, name, float(self._frames), rgb, position=self._frames)
-
-    def _arithmetic(self) -> torch.autocast:
-        half = self._precision == "bfloat16"
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=half)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The network's answer for one frame, brought to NumPy."""
-
-    pose: NDArray[np.float64]
-    """Camera to the network's world, shape (4, 4)."""
-    points: NDArray[np.float32]
-    """Points in the camera's frame, shape (h, w, 3)."""
-    confidence: NDArray[np.float32]
-    """Shape (h, w)."""
-    usable: NDArray[np.bool_]
-    """Where point and confidence are finite and the point lies before the camera, shape (h, w)."""
-
-    @classmethod
-    def of(cls, output: FrameOutput) -> _Seen | None:
-        """The answer; None where the pose, or every point, is not finite."""
-        assert output.points_self is not None
-        assert output.confidence_self is not None
-        pose = output.pose[0].double().cpu().numpy()
-        points = output.points_self[0].float().cpu().numpy()
-        confidence = output.confidence_self[0].float().cpu().numpy()
-        finite = np.isfinite(points).all(axis=-1) & np.isfinite(confidence)
-        if not np.isfinite(pose).all() or not pose[3:].any() or not finite.any():
-            return None
-        matrix = pose_matrix(rotation_from_quaternion(pose[3:]), pose[:3])
-        return cls(matrix, points, confidence, finite & (points[..., 2] > 0))
 
 
 def pick_device(name: str | None) -> torch.device:

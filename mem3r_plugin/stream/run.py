@@ -5,23 +5,28 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import tyro
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, ScanError, SourceError
 from mem3r_plugin.model import NetworkConfig
+from mem3r_plugin.model.precision import Precision
 from mem3r_plugin.model.weights import weights_digest
 from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import HEADER, STATE, ScanHeader
 from mem3r_plugin.scan.reader import read_header
+from mem3r_plugin.stream.background import Background
 from mem3r_plugin.stream.checkpoint import Checkpoint
-from mem3r_plugin.stream.front_end import FrontEnd, Precision, pick_device
+from mem3r_plugin.stream.estimate import FrameEstimate
+from mem3r_plugin.stream.front_end import FrontEnd, pick_device
 from mem3r_plugin.stream.progress import RunProgress
 from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
@@ -63,12 +68,13 @@ class RunConfig:
     """Folder of masks named like the frames; black is left out."""
     device: str | None = None
     """Where the network runs; by default a GPU if there is one."""
-    precision: Precision = "float32"
-    """Arithmetic of the network; bfloat16 is faster on recent hardware."""
+    precision: Precision = "auto"
+    """Arithmetic of the network; auto is bfloat16 where the hardware is fast at it and the answers stay the
+    same to a hundredth, else float32."""
     reset_interval: int | None = None
     """Start the state anew after this many frames; never by default."""
     checkpoint_every: int = 50
-    """Save the state after this many frames, for --resume."""
+    """Save the state after this many frames, or a few more, for --resume."""
     sink: tuple[str, ...] = ()
     """Where frames go beside the scan as they come: tsdf fuses them into a mesh beside the scan (needs
     Open3D), or the names of plug-ins."""
@@ -161,6 +167,7 @@ def run(
         masks=config.masks,
         reset_interval=config.reset_interval,
     )
+    _settle_precision(scan, front_end.precision, resumed=checkpoint is not None)
     if checkpoint is not None:
         front_end.load_state(checkpoint.tensors)
     done = scan.mark.frames
@@ -186,11 +193,25 @@ def _pump(
     checkpoint_every: int,
     progress: RunProgress,
 ) -> None:
-    """Feed every estimate to every sink; whatever happens, all that were opened are closed."""
+    """Feed every estimate to every sink; whatever happens, all that were opened are closed.
+
+    Sinks write in a thread of their own, a few frames behind the network.
+    """
+    write = Background()
 
     def skip(skipped: SkippedFrame) -> None:
-        scan.skip(skipped)
+        write(partial(scan.skip, skipped))
         progress.note(f"skipped {skipped.name}: it {skipped.reason}")
+
+    def keep(estimate: FrameEstimate) -> None:
+        for sink in (scan, *sinks):
+            sink.write(estimate)
+        progress.advance()
+
+    def save(next_frame: int, state: dict[str, Tensor]) -> None:
+        scan.sync()
+        if source.restartable:
+            Checkpoint(next_frame, scan.mark, state).save(scan.path)
 
     with ExitStack() as stack:
         estimates = stack.enter_context(
@@ -198,6 +219,7 @@ def _pump(
         )
         # An old scan is not touched before it is clear that there will be a new one.
         first = list(islice(estimates, 1))
+        write.finish()
         if not first and scan.mark.frames == 0:
             culprit = scan.header.skipped[0]
             raise SourceError(f"no frame could be used: {culprit['name']} {culprit['reason']}")
@@ -206,15 +228,14 @@ def _pump(
         for sink in (scan, *sinks):
             sink.open()
             opened.append(sink)
+        stack.enter_context(write)
+        unsaved = 0
         for estimate in chain(first, estimates):
-            for sink in (scan, *sinks):
-                sink.write(estimate)
-            progress.advance()
-            if scan.mark.frames % checkpoint_every == 0:
-                scan.sync()
-                if source.restartable:
-                    state = front_end.save_state()
-                    Checkpoint(estimate.frame.index + 1, scan.mark, state).save(scan.path)
+            write(partial(keep, estimate))
+            unsaved += 1
+            if unsaved >= checkpoint_every and front_end.settled:
+                write(partial(save, estimate.frame.index + 1, front_end.save_state()))
+                unsaved = 0
 
 
 def _closer(sinks: list[Sink]) -> Callable[..., None]:
@@ -251,6 +272,21 @@ def _header(config: RunConfig, source: Source) -> ScanHeader:
     )
 
 
+def _settle_precision(scan: ScanSink, precision: Precision, resumed: bool) -> None:
+    """Record which arithmetic `auto` came to.
+
+    Raises:
+        ScanError: the scan to continue was begun with another one.
+    """
+    recorded = scan.header.settings["precision"]
+    if resumed and recorded != precision:
+        raise ScanError(
+            f"{scan.path} cannot be resumed, it was begun with other settings: precision was "
+            f"{recorded!r} and is now {precision!r}"
+        )
+    scan.header = replace(scan.header, settings={**scan.header.settings, "precision": precision})
+
+
 def _require_same(path: Path, recorded: ScanHeader, wanted: ScanHeader) -> None:
     """Refuse to continue a scan with other settings than it was begun with.
 
@@ -266,7 +302,7 @@ def _require_same(path: Path, recorded: ScanHeader, wanted: ScanHeader) -> None:
             ({"camera": recorded.camera_mode}, {"camera": wanted.camera_mode}),
         )
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and (name, new.get(name)) != ("precision", "auto")
     ]
     if differences:
         raise ScanError(

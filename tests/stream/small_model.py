@@ -21,9 +21,11 @@ class SmallModel:
     weights: str
 
     def front_end(self, **options: Any) -> FrontEnd:
+        options = {"precision": "float32", **options}
         return FrontEnd.from_pretrained(self.preset, weights=self.weights, device="cpu", **options)
 
     def config(self, source: Path | str, output: Path, **options: Any) -> RunConfig:
+        options = {"precision": "float32", **options}
         return RunConfig(
             str(source), output, model=self.preset, weights=self.weights, device="cpu", **options
         )

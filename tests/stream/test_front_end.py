@@ -1,6 +1,5 @@
 """The front end gives sound estimates, forgets nothing across saving, and survives a bad network."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +10,11 @@ from PIL import Image
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError, SourceError
 from mem3r_plugin.geometry.pose import invert_pose
 from mem3r_plugin.stream.front_end import MAX_REJECTED, pick_device
+from mem3r_plugin.stream.preprocess import to_network_input
 from mem3r_plugin.stream.source import SkippedFrame, open_source
 from tests.stream.pictures import write_pictures
 from tests.stream.small_model import pictures
+from tests.stream.spoilt import at_calls, infinite_state, nan_points, nan_pose, showing, spoil
 
 
 def assert_same(first, second):
@@ -22,6 +23,14 @@ def assert_same(first, second):
     np.testing.assert_array_equal(first.confidence, second.confidence)
     assert first.intrinsics == second.intrinsics
     assert first.focal == second.focal
+
+
+def assert_close(first, second):
+    """The same but for the last bits: frames that pass together are summed up in another order."""
+    np.testing.assert_allclose(first.camera_to_world, second.camera_to_world, atol=1e-5)
+    np.testing.assert_allclose(first.depth, second.depth, rtol=2e-6)
+    np.testing.assert_allclose(first.confidence, second.confidence, rtol=1e-5)
+    assert first.focal == pytest.approx(second.focal, rel=1e-5)
 
 
 @pytest.mark.parametrize("update", ["plain", "ttt3r", "ttsa3r"])
@@ -56,7 +65,7 @@ def test_stream_and_step_agree(small_model):
     streamed = small_model.front_end().stream(list(pictures(5)))
     front_end = small_model.front_end()
     for image, expected in zip(pictures(5), streamed, strict=True):
-        assert_same(front_end.step(image), expected)
+        assert_close(front_end.step(image), expected)
 
 
 def test_step_takes_grey_and_floating_point_pictures(small_model):
@@ -151,9 +160,9 @@ def test_reset_starts_the_state_anew_with_the_same_frame(small_model):
             if start + offset == start and start > 0:
                 continue  # fed again only to anchor the chunk; its first prediction stands
             np.testing.assert_allclose(
-                got.camera_to_world, base @ estimate.camera_to_world, atol=1e-9
+                got.camera_to_world, base @ estimate.camera_to_world, atol=1e-5
             )
-            np.testing.assert_array_equal(got.depth, estimate.depth)
+            np.testing.assert_allclose(got.depth, estimate.depth, rtol=2e-6)
         base = base @ chunk[-1].camera_to_world
         start = boundary
 
@@ -167,59 +176,37 @@ def test_reset_interval_of_one_chains_every_frame(small_model):
         fresh.step(images[index])
         relative = fresh.step(images[index + 1]).camera_to_world
         moved = invert_pose(first.camera_to_world) @ second.camera_to_world
-        np.testing.assert_allclose(moved, relative, atol=1e-9)
+        np.testing.assert_allclose(moved, relative, atol=1e-5)
 
 
 # -- a network that gives NaN --------------------------------------------------------------------
 
 
-def spoil(front_end, monkeypatch, frames, change):
-    """Make the network's step return what `change` makes of (output, state) at these calls."""
-    step, calls = front_end.network.step, iter(range(1000))
-
-    def spoilt(*args, **kwargs):
-        output, state = step(*args, **kwargs)
-        return change(output, state) if next(calls) in frames else (output, state)
-
-    monkeypatch.setattr(front_end.network, "step", spoilt)
-
-
-def nan_pose(output, state):
-    return replace(output, pose=output.pose * torch.nan), state
-
-
-def nan_points(output, state):
-    return replace(output, points_self=output.points_self * torch.inf * 0), state
-
-
-def infinite_state(output, state):
-    return output, replace(state, tokens=state.tokens + torch.inf)
-
-
-@pytest.mark.parametrize("change", [nan_pose, nan_points, infinite_state])
+@pytest.mark.parametrize(
+    "change", [{"output": nan_pose}, {"output": nan_points}, {"state": infinite_state}]
+)
 def test_frame_with_nan_is_skipped_and_leaves_no_trace(small_model, monkeypatch, change):
     images = list(pictures(5))
-    front_end, clean = small_model.front_end(), small_model.front_end()
-    spoil(front_end, monkeypatch, {2}, change)
+    estimates_without = list(small_model.front_end().stream(images[:2] + images[3:]))
+    spoil(monkeypatch, showing(to_network_input(images[2])), **change)
     skipped: list[SkippedFrame] = []
-    estimates = list(front_end.stream(images, on_skip=skipped.append))
+    estimates = list(small_model.front_end().stream(images, on_skip=skipped.append))
     assert [e.frame.index for e in estimates] == [0, 1, 3, 4]
     assert [(s.position, s.name) for s in skipped] == [(2, "frame_000002.png")]
     assert "NaN" in skipped[0].reason
-    for estimate, image in zip(estimates, images[:2] + images[3:], strict=True):
-        assert_same(estimate, clean.step(image))
+    for estimate, without in zip(estimates, estimates_without, strict=True):
+        assert_close(estimate, without)
 
 
 def test_single_pixels_that_are_not_finite_lose_their_depth_only(small_model, monkeypatch):
-    def nan_corner(output, state):
-        output.points_self[:, 0, 0] = torch.nan
-        output.confidence_self[:, 1, 1] = torch.inf
-        return output, state
+    def nan_corner(output, row):
+        output.points_self[row, 0, 0] = torch.nan
+        output.confidence_self[row, 1, 1] = torch.inf
 
     image = next(pictures(1))
-    front_end = small_model.front_end()
-    spoil(front_end, monkeypatch, {0}, nan_corner)
-    estimate, clean = front_end.step(image), small_model.front_end().step(image)
+    clean = small_model.front_end().step(image)
+    spoil(monkeypatch, at_calls(lambda call: True), nan_corner)
+    estimate = small_model.front_end().step(image)
     assert estimate.depth[0, 0] == estimate.depth[1, 1] == 0
     assert estimate.confidence[0, 0] == estimate.confidence[1, 1] == 1
     np.testing.assert_array_equal(estimate.depth[2:], clean.depth[2:])
@@ -227,17 +214,19 @@ def test_single_pixels_that_are_not_finite_lose_their_depth_only(small_model, mo
 
 def test_reset_that_fails_is_tried_again(small_model, monkeypatch):
     images = list(pictures(5))
-    front_end = small_model.front_end(reset_interval=2)
-    spoil(front_end, monkeypatch, {2}, nan_pose)  # calls: frame 0, frame 1, its repeat
-    estimates = [front_end.step(image) for image in images]
     late = small_model.front_end(reset_interval=3)
-    for estimate, image in zip(estimates[:4], images, strict=False):
-        assert_same(estimate, late.step(image))
+    expected = [late.step(image) for image in images[:4]]
+    # Passages: frame 0, frame 1, its repeat.
+    spoil(monkeypatch, at_calls(lambda call: call == 2), nan_pose)
+    front_end = small_model.front_end(reset_interval=2)
+    estimates = [front_end.step(image) for image in images]
+    for estimate, other in zip(estimates[:4], expected, strict=True):
+        assert_same(estimate, other)
 
 
 def test_lasting_nan_stops_the_stream(small_model, monkeypatch):
     front_end = small_model.front_end()
-    spoil(front_end, monkeypatch, range(1, 1000), nan_pose)
+    spoil(monkeypatch, at_calls(lambda call: call >= 1), nan_pose)
     images = pictures(MAX_REJECTED + 5)
     front_end.step(next(images))
     for _ in range(MAX_REJECTED - 1):

@@ -15,6 +15,7 @@ import pytest
 
 from mem3r_plugin.errors import ScanError, SourceError
 from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream import window
 from mem3r_plugin.stream.run import RunConfig, run
 from tests.stream import kills
 from tests.stream.pictures import write_pictures
@@ -25,8 +26,9 @@ PROCESSES = multiprocessing.get_context("fork")  # torch is imported already: a 
 
 
 @pytest.fixture
-def config(small_model, tmp_path) -> RunConfig:
-    """A run with everything that has a state: resets, the shared camera, skipped frames."""
+def config(small_model, tmp_path, monkeypatch) -> RunConfig:
+    """A run with everything that has a state: resets, the shared camera, skipped frames, several windows."""
+    monkeypatch.setattr(window, "LARGEST_WINDOW", 2)
     folder = write_pictures(tmp_path / "images", [f"{i}.png" for i in range(FRAMES + 2)], 64, 48)
     cv2.imwrite(str(folder / "2.png"), np.zeros((48, 64, 3), np.uint8))
     (folder / "5.png").write_bytes(b"no picture")

@@ -9,14 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from mem3r_plugin.errors import ConfigError, Mem3RError, OutputError, ScanError, SourceError
-from mem3r_plugin.model import ReconstructionNetwork
 from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.images import read_image
+from mem3r_plugin.stream.preprocess import to_network_input
 from mem3r_plugin.stream.run import RunConfig, run
 from tests.stream.pictures import video_frame, write_pictures
 from tests.stream.small_model import pictures, tree
+from tests.stream.spoilt import at_calls, nan_pose, showing, spoil
 
 
 @pytest.fixture
@@ -140,20 +141,13 @@ def test_unusable_frames_are_recorded_and_told(small_model, images, scan_path, c
     assert [line.split(":")[0] for line in lines] == [f"skipped {i}.png" for i in (3, 5, 7)]
 
 
-def spoil_network(monkeypatch, is_bad):
-    step, calls = ReconstructionNetwork.step, iter(range(10**6))
-
-    def spoilt(self, *args, **kwargs):
-        output, state = step(self, *args, **kwargs)
-        if is_bad(next(calls)):
-            output = replace(output, pose=output.pose * torch.nan)
-        return output, state
-
-    monkeypatch.setattr(ReconstructionNetwork, "step", spoilt)
+def shown(images, *numbers):
+    """What the network sees of these pictures."""
+    return [to_network_input(read_image(images / f"{number}.png")) for number in numbers]
 
 
 def test_nan_of_the_network_costs_one_frame(small_model, images, scan_path, monkeypatch):
-    spoil_network(monkeypatch, lambda call: call == 4)
+    spoil(monkeypatch, showing(*shown(images, 4)), nan_pose)
     scan = run(small_model.config(images, scan_path), silent=True)
     assert [frame.position for frame in scan.frames] == [0, 1, 2, 3, *range(5, 12)]
     assert [frame.index for frame in scan.frames] == list(range(11))
@@ -163,7 +157,7 @@ def test_nan_of_the_network_costs_one_frame(small_model, images, scan_path, monk
 def test_lasting_nan_stops_the_run_and_keeps_the_frames(
     small_model, images, scan_path, monkeypatch
 ):
-    spoil_network(monkeypatch, lambda call: call >= 2)
+    spoil(monkeypatch, showing(*shown(images, *range(2, 12))), nan_pose)
     with pytest.raises(Mem3RError, match="8 frames in a row"):
         run(small_model.config(images, scan_path), silent=True)
     scan = Scan.open(scan_path)
@@ -172,7 +166,7 @@ def test_lasting_nan_stops_the_run_and_keeps_the_frames(
 
 
 def test_run_without_any_frame_says_why(small_model, images, scan_path, monkeypatch):
-    spoil_network(monkeypatch, lambda call: True)
+    spoil(monkeypatch, at_calls(lambda call: True), nan_pose)
     with pytest.raises(SourceError, match=r"no frame could be used: 0\.png .*NaN"):
         run(small_model.config(images, scan_path, max_frames=3), silent=True)
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mem3r_plugin.model.precision import in_float32
+
 INITIAL_RATE = 0.01
 """Learning rate of an untrained memory; the paper gives none, and the heads learn their own."""
 
@@ -95,13 +97,20 @@ class FastWeightMemory(nn.Module):
     def read(self, memory: dict[str, Tensor], feature: Tensor, *, first: bool = False) -> Tensor:
         """The pose prior (batch, 1, width); the initial weights answer for the first frame."""
         del first  # the initial weights are this memory's learned first token
-        answer = apply_fast_weights(FastWeights(**memory), self._query(feature))
-        return self.out(answer.flatten(1)).unsqueeze(1)
+        with in_float32(feature.device):
+            answer = apply_fast_weights(FastWeights(**memory), self._query(feature.float()))
+            return self.out(answer.flatten(1)).unsqueeze(1)
 
     def write(
         self, memory: dict[str, Tensor], feature: Tensor, pose_token: Tensor
     ) -> dict[str, Tensor]:
         """One step up the gradient of <prior, pose_token>, after a little forgetting."""
+        with in_float32(feature.device):
+            return self._write(memory, feature.float(), pose_token.float())
+
+    def _write(
+        self, memory: dict[str, Tensor], feature: Tensor, pose_token: Tensor
+    ) -> dict[str, Tensor]:
         weights = FastWeights(**memory)
         target = (pose_token @ self.out.weight).unflatten(-1, (self.heads, -1))
         gradient = fast_weight_gradient(weights, self._query(feature), target)
