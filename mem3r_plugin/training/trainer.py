@@ -17,9 +17,9 @@ from torch.optim import AdamW
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, Mem3RError
-from mem3r_plugin.model.checkpoint import build_network, read_checkpoint, write_checkpoint
+from mem3r_plugin.model.checkpoint import read_checkpoint, write_checkpoint
 from mem3r_plugin.model.config import NetworkConfig
-from mem3r_plugin.model.convert import is_mem3r, mem3r_from_cut3r
+from mem3r_plugin.model.convert import network_from
 from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.model.weights import find_weights, random_network
 from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loader
@@ -59,15 +59,13 @@ def train(config: TrainingConfig, output: Path, *, minutes: float | None = None)
 
 
 def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
-    """The network training starts from: random, from our weights, or a Mem3R made of a CUT3R checkpoint."""
+    """The network training starts from: random, from weights, or made of those of another network."""
     network_config = load_preset("model", config.model, NetworkConfig())
     network_config = replace(network_config, picture_size=max(config.data.size))
     if config.start is None:
         return random_network(network_config, config.seed)
     checkpoint = read_checkpoint(find_weights(config.start))
-    if is_mem3r(network_config) and "pose_memory.slots" in checkpoint.tensors:
-        return mem3r_from_cut3r(checkpoint, network_config, config.seed)
-    return build_network(checkpoint, network_config)
+    return network_from(checkpoint, network_config, any_variant=config.transplant, seed=config.seed)
 
 
 @dataclass

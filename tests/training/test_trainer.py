@@ -30,7 +30,7 @@ from mem3r_plugin.training.config import (
     TrainingConfig,
 )
 from mem3r_plugin.training.schedule import learning_rate
-from mem3r_plugin.training.trainer import CHECKPOINT, LOG, WEIGHTS, train
+from mem3r_plugin.training.trainer import CHECKPOINT, LOG, WEIGHTS, starting_network, train
 from mem3r_plugin.training.unroll import UnrolledNetwork
 from tests.model.networks import CUT3R, MEM3R
 from tests.model.test_checkpoint import public_state_dict
@@ -161,6 +161,22 @@ def test_mem3r_is_fine_tuned_from_a_cut3r_checkpoint(
     assert 0 < difference < 0.02
 
 
+def test_variants_start_from_common_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    """An ablation: a CUT3R trained from a Mem3R's weights, everything shared taken over."""
+    common = train(config, tmp_path / "common", minutes=0)
+    variant = tmp_path / "variant.yaml"
+    variant.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(CUT3R)))))
+    other = replace(config, model=str(variant), start=str(common), transplant=True)
+    network = starting_network(other)
+    before = load_file(common)
+    name = "decoder.state_blocks.0.mlp.fc1.weight"
+    assert torch.equal(network.state_dict()[name], before[name])
+    trained = load_file(train(other, tmp_path / "run"))
+    assert 0 < (trained[name] - before[name]).abs().max() < 0.02
+    with pytest.raises(WeightsError, match="does not fit"):
+        starting_network(replace(other, transplant=False))
+
+
 @pytest.mark.slow
 def test_two_processes_train_together(config: TrainingConfig, tmp_path: Path) -> None:
     preset = tmp_path / "two.yaml"
@@ -195,8 +211,8 @@ def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}],
-    ids=["size", "held-back seed"],
+    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}, {"transplant": True}],
+    ids=["size", "held-back seed", "nothing to transplant"],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -1,9 +1,9 @@
 """FILT3R: a Kalman filter on every state token (arXiv 2603.18493).
 
-The state is a belief with one variance p per token, the candidate a measurement of it. From the paper: a random
-walk p- = p + q before a frame, the gain k = p- / (p- + r), and p = (1 - k)^2 p- + r k^2 (Joseph's form) after it.
-r is fixed; q rises from `STILL` to `MOVING` by a sigmoid of how far the candidate moved since the frame before,
-in running means of the stream's motion. The constants are those that its authors publish.
+The state is a belief with one variance p per token, the candidate a measurement of it. From the paper: a
+random walk p- = p + q before a frame, the gain k = p- / (p- + r), then p = (1 - k)^2 p- + r k^2 (Joseph).
+r is fixed; q rises from `STILL` to `MOVING` by a sigmoid of how far the candidate moved since the frame
+before, in running means of the stream's motion. The constants are those that its authors publish.
 
 Ours: the first frame is written whole and leaves the variance `INITIAL`; the running mean is that before the
 frame, so that a jump does not hide itself; the gain, between 0 and 1 as it is, is not clamped further.
@@ -66,6 +66,6 @@ class FILT3RStep:
 
 
 def process_noise(motion: Tensor, usual: Tensor) -> Tensor:
-    """The variance q that a frame adds (batch, tokens), from motion of that shape and its running mean (batch, 1)."""
+    """The variance q that a frame adds (batch, tokens), from motion likewise and its mean (batch, 1)."""
     relative = motion / usual.clamp_min(LEAST_MOTION)
     return STILL + (MOVING - STILL) * torch.sigmoid(SLOPE * (relative - THRESHOLD))
