@@ -36,10 +36,12 @@ class Train:
 
     def __call__(self) -> None:
         """Train and report."""
-        given = {"model": self.model, "start": self.start, "seed": self.seed}
         base = load_preset("training", self.config, TrainingConfig())
         config = replace(
-            base, **{name: value for name, value in given.items() if value is not None}
+            base,
+            model=self.model or base.model,
+            start=self.start or base.start,
+            seed=base.seed if self.seed is None else self.seed,
         )
         weights = train(config, self.output, minutes=self.minutes)
         print(f"{weights}: weights of {config.model}")
