@@ -9,12 +9,20 @@ def test_options(tmp_path):
     assert (options.config, options.output, options.minutes) == ("mine.yaml", tmp_path, 2.5)
 
 
-def test_options_win_over_the_file(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(
-        "mem3r_plugin.commands.train.train",
-        lambda config, output, minutes: trained.append(config) or output,
-    )
+@pytest.fixture
+def trained(monkeypatch):
+    """The configurations that would have been trained."""
+    configs = []
+
+    def train(config, output, minutes):
+        configs.append(config)
+        return output
+
+    monkeypatch.setattr("mem3r_plugin.commands.train.train", train)
+    return configs
+
+
+def test_options_win_over_the_file(tmp_path, trained):
     options = ["--model", "cut3r-tiny", "--start", "common.safetensors", "--seed", "7"]
     parse(["ablation", "--output", str(tmp_path), *options])()
     parse(["ablation", "--output", str(tmp_path)])()
@@ -25,12 +33,9 @@ def test_options_win_over_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["finetune_from_cut3r", "configs/finetune_from_cut3r.yaml"])
-def test_fine_tuning_is_found_by_name_and_as_a_file(name, repository, tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(
-        "mem3r_plugin.commands.train.train",
-        lambda config, output, minutes: trained.append(config) or output,
-    )
+def test_fine_tuning_is_found_by_name_and_as_a_file(
+    name, repository, tmp_path, monkeypatch, trained
+):
     monkeypatch.chdir(repository)
     assert main(["train", name, "--output", str(tmp_path)]) == 0
     assert (trained[0].model, trained[0].checkpoint_activations) == ("mem3r", True)

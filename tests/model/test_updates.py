@@ -108,7 +108,8 @@ def test_memix_spares_the_share_of_the_paper() -> None:
 
 def filtered(candidates: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """State (batch, tokens, width) after FILT3R has seen the candidates, and its gains (batch, tokens)."""
-    state, kept, gains = torch.zeros_like(candidates[0]), {}, []
+    state, gains = torch.zeros_like(candidates[0]), []
+    kept: dict[str, Tensor] = {}
     for index, candidate in enumerate(candidates):
         update = (
             FILT3RUpdate()

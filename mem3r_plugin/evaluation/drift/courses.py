@@ -15,6 +15,7 @@ from mem3r_plugin.evaluation.layouts import load_sequence
 from mem3r_plugin.evaluation.sequence import PosedSequence
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.stream.images import read_image
 from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.training.validation import FAR
@@ -89,11 +90,11 @@ class WorldPlan:
         return self.kind
 
     def open(self, size: int) -> Course:
-        """Render it, 4:3."""
+        """Render it."""
         views = sample_sequence(
             FIRST_SEED + self.number,
             self.frames,
-            (size, size * 3 // 4),
+            world_size(size),
             self.kind,
             stride=self.stride,
         )
@@ -141,6 +142,11 @@ class RealPlan:
             depth,
             transform.intrinsics(original),
         )
+
+
+def world_size(size: int) -> tuple[int, int]:
+    """Width and height of a world's pictures, 4:3 in whole patches."""
+    return size, size * 3 // 4 // PATCH * PATCH
 
 
 def plan_courses(worlds: int, frames: int, stride: int, data: Sequence[Path]) -> list[Plan]:

@@ -15,7 +15,13 @@ from mem3r_plugin.evaluation.drift.contestants import (
     read_contestants,
     read_network,
 )
-from mem3r_plugin.evaluation.drift.courses import Course, Plan, WorldPlan, plan_courses
+from mem3r_plugin.evaluation.drift.courses import (
+    Course,
+    Plan,
+    WorldPlan,
+    plan_courses,
+    world_size,
+)
 from mem3r_plugin.evaluation.drift.results import DriftResults, Run
 from mem3r_plugin.evaluation.drift.traces import (
     Trace,
@@ -62,9 +68,9 @@ class DriftConfig:
         Raises:
             ConfigError: a number makes no sense, or a contestant is not written as it should be.
         """
-        if min(self.lengths, default=0) < 2 or self.worlds < 0 or self.stride < 1:
+        if min(self.lengths, default=0) < 3 or self.worlds < 0 or self.stride < 1:
             raise ConfigError(
-                "lengths are at least 2 frames, worlds at least 0, the stride at least 1"
+                "lengths are at least 3 frames, worlds at least 0, the stride at least 1"
             )
         for folder in self.data:
             if not folder.is_dir():
@@ -118,7 +124,7 @@ class _Suite:
             courses[size] = course
             if baseline is None:
                 started = time.monotonic()
-                trace = stand_still(course, mean_depth((size, size * 3 // 4)))
+                trace = stand_still(course, mean_depth(world_size(size)))
                 baseline = self.measured(plan, course, size, trace, time.monotonic() - started)
                 self.results.add(
                     {"weights": None, "weights_sha256": None, "rule": STANDING_STILL, **baseline}
