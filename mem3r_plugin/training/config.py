@@ -121,7 +121,10 @@ class TrainingConfig:
     truncate: int = 0
     """Cut the gradient through the state every so many views; 0 never does."""
     checkpoint_activations: bool = False
-    """Recompute encoder blocks in the backward pass; less memory, a third slower."""
+    """Recompute encoder, recurrence and heads in the backward pass, a few views at a time; much less memory,
+    a third slower."""
+    shard: bool = False
+    """With several processes, let each hold a share of weights and moments (FSDP) rather than all of them."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision, as accelerate names it."""
     seed: int = 0
