@@ -27,6 +27,7 @@ from mem3r_plugin.training.checkpoint import load_training, save_training
 from mem3r_plugin.training.config import TrainingConfig
 from mem3r_plugin.training.losses import total_loss
 from mem3r_plugin.training.schedule import build_optimiser, learning_rate, set_learning_rate
+from mem3r_plugin.training.sharding import shard, whole, whole_network
 from mem3r_plugin.training.unroll import UnrolledNetwork
 from mem3r_plugin.training.validation import validate
 
@@ -115,12 +116,16 @@ class Trainer:
             config.checkpoint_activations,
             config.dense_views,
         )
+        self.sharded = config.shard and self.accelerator.num_processes > 1
+        if self.sharded:
+            shard(self.learner.to(self.accelerator.device))
         self.optimiser: AdamW = build_optimiser(self.learner, config.optimiser)
         self.step = 0
         if self.checkpoint.is_file():
             self.step = load_training(self.checkpoint, self.learner, self.optimiser)
             self.console.print(f"resuming {output} at step {self.step} of {config.steps}")
-        self.unrolled, self.optimiser = self.accelerator.prepare(self.learner, self.optimiser)
+        self.unrolled = self.learner if self.sharded else self.accelerator.prepare(self.learner)
+        self.optimiser = self.accelerator.prepare(self.optimiser)
         self.board = _tensorboard(output) if self.accelerator.is_main_process else None
 
     @property
@@ -133,7 +138,8 @@ class Trainer:
         try:
             self.take_steps(minutes)
         except KeyboardInterrupt:
-            self.save()
+            if not self.sharded:  # gathering needs every process at one place
+                self.save()
             self.console.print(f"stopped at step {self.step}; the same command goes on from there")
             raise
         self.save()
@@ -157,10 +163,10 @@ class Trainer:
             if self.step % self.config.validate_every == 0:
                 self.validate()
             now = time.monotonic()
-            if now - saved > 60 * self.config.checkpoint_minutes:
+            if self.together(now - saved > 60 * self.config.checkpoint_minutes):
                 self.save()
                 saved = now
-            if minutes is not None and now - started > 60 * minutes:
+            if minutes is not None and self.together(now - started > 60 * minutes):
                 return
 
     def batches(self) -> Iterator[SequenceBatch]:
@@ -194,6 +200,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.unrolled.parameters(), config.optimiser.clip)
+        norm = None if norm is None else whole(norm)
         if norm is not None and not torch.isfinite(norm):
             raise Mem3RError(
                 f"loss {loss.item():.4g} with gradient norm {norm.item():.4g} at step {self.step}; "
@@ -211,10 +218,11 @@ class Trainer:
 
     def validate(self) -> None:
         """Measure on held-back worlds and log it."""
+        network = whole_network(self.network)
         if self.accelerator.is_main_process:
-            self.network.eval()
-            self.log("validation", validate(self.network, self.config.data.size))
-            self.network.train()
+            network.eval()
+            self.log("validation", validate(network, self.config.data.size))
+            network.train()
 
     def log(self, kind: str, values: dict[str, float]) -> None:
         """Write a line to the log, the curves and the terminal."""
@@ -229,9 +237,27 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint and the weights."""
-        if self.accelerator.is_main_process:
-            save_training(self.checkpoint, self.learner, self.optimiser, self.step, self.config)
-            write_checkpoint(self.network, self.output / WEIGHTS)
+        main = self.accelerator.is_main_process
+        if main or self.sharded:
+            save_training(
+                self.checkpoint,
+                self.learner,
+                self.optimiser,
+                self.step,
+                self.config,
+                writes=main,
+            )
+        network = whole_network(self.network)
+        if main:
+            write_checkpoint(network, self.output / WEIGHTS)
+
+    def together(self, wanted: bool) -> bool:
+        """What the main process wants, in all processes: clocks differ, and saving or stopping needs all."""
+        if self.accelerator.num_processes == 1:
+            return wanted
+        decision = torch.tensor([wanted], dtype=torch.int64, device=self.accelerator.device)
+        torch.distributed.broadcast(decision, src=0)
+        return bool(decision)
 
 
 def _accelerator(config: TrainingConfig) -> Accelerator:

@@ -25,7 +25,7 @@ def batch() -> SequenceBatch:
 
 
 def kept_for_backward(unrolled: UnrolledNetwork, batch: SequenceBatch) -> int:
-    """Bytes of distinct tensors that a forward pass keeps beside parameters and inputs of recomputed parts."""
+    """Bytes that a forward pass keeps beside parameters and the inputs of recomputed parts."""
     sizes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
