@@ -182,7 +182,7 @@ def test_variants_start_from_common_weights(config: TrainingConfig, tmp_path: Pa
 
 
 def test_the_recipe_turns_a_cut3r_into_a_mem3r_that_runs(tmp_path: Path) -> None:
-    """`configs/finetune_from_cut3r.yaml` on a small network: CUT3R's layout in, `mem3r run` what comes out."""
+    """`configs/finetune_from_cut3r.yaml` on a small network: CUT3R's layout in, `mem3r run` the result."""
     start, model, recipe = (tmp_path / name for name in ("cut3r.pth", "mini.yaml", "recipe.yaml"))
     torch.save({"model": public_state_dict(random_network(CUT3R))}, start)
     model.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(MEM3R) | {"picture_size": 64}))))
