@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mem3r_plugin.evaluation.layouts import load_sequence
 from mem3r_plugin.evaluation.sequence import PosedSequence
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.stream.images import read_image
 from mem3r_plugin.stream.preprocess import Preprocessor
@@ -27,11 +26,13 @@ STRIDE = 4
 """Depth is compared at every so manieth pixel of the network's picture in x and y."""
 GRID = np.s_[..., STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
 """These pixels of a map (..., height, width)."""
+DEPTH_EVERY = 4
+"""Depth is compared in every so manieth frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """N pictures and the truth about them at P pixels of each."""
+    """N pictures and the truth about them, of M of them at P pixels each."""
 
     name: str
     """What it is called."""
@@ -39,8 +40,9 @@ class Course:
     """Starts anew with the pictures, RGB (height, width, 3)."""
     camera_to_world: NDArray[np.float64]
     """Poses (N, 4, 4), OpenCV axes; NaN where unknown."""
-    depth: NDArray[np.float32] | None
-    """z-depth (N, P) at the pixels of `GRID`; 0 = unknown. None for a course without depth."""
+    points: NDArray[np.float32] | None
+    """Points (M, P, 3) seen at the pixels of `GRID` by every `DEPTH_EVERY`-th camera, in its frame; NaN where
+    unknown. None for a course without depth."""
     camera: Intrinsics
     """The camera at network size."""
 
@@ -51,7 +53,7 @@ class Course:
         """Tells courses apart that have one name but not the same pictures and truth."""
         whole = hashlib.sha256(self.camera_to_world.tobytes())
         whole.update(next(self.images()).tobytes())
-        whole.update(b"" if self.depth is None else self.depth.tobytes())
+        whole.update(b"" if self.points is None else self.points.tobytes())
         return whole.hexdigest()[:16]
 
 
@@ -99,12 +101,12 @@ class WorldPlan:
             stride=self.stride,
         )
         pictures = (views.images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
-        depth = views.depth.numpy()[GRID].reshape(len(pictures), -1)
+        depth = views.depth.numpy()[::DEPTH_EVERY]
         return Course(
             self.name,
             lambda: iter(pictures),
             views.camera_to_world.numpy(),
-            np.where(depth < FAR, depth, np.float32(0)),
+            sampled_points(np.where(depth < FAR, depth, 0), views.intrinsics),
             views.intrinsics,
         )
 
@@ -131,16 +133,16 @@ class RealPlan:
         sequence, count = self.sequence, min(self.frames, len(self.sequence))
         original = sequence.intrinsics
         transform = Preprocessor(size).transform((original.width, original.height))
-        depth = None
+        camera, points = transform.intrinsics(original), None
         if sequence.has_depth:
-            maps = (transform.sample(sequence.depth(index))[GRID] for index in range(count))
-            depth = np.stack([values.ravel() for values in maps])
+            maps = (transform.sample(sequence.depth(i)) for i in range(0, count, DEPTH_EVERY))
+            points = np.concatenate([sampled_points(depth[None], camera) for depth in maps])
         return Course(
             self.name,
             lambda: (read_image(path) for path in sequence.images[:count]),
             sequence.camera_to_world[:count],
-            depth,
-            transform.intrinsics(original),
+            points,
+            camera,
         )
 
 
@@ -149,27 +151,27 @@ def world_size(size: int) -> tuple[int, int]:
     return size, size * 3 // 4 // PATCH * PATCH
 
 
-def plan_courses(worlds: int, frames: int, stride: int, data: Sequence[Path]) -> list[Plan]:
+def plan_courses(
+    worlds: int, frames: int, stride: int, data: Sequence[Path]
+) -> list[Sequence[Plan]]:
     """So many worlds of every kind, and every sequence that is a folder in one of `data`.
+
+    Returns:
+        courses that can be run over side by side: all worlds, and each real sequence alone.
 
     Raises:
         SourceError: a folder of `data` is no sequence in a known layout.
     """
-    plans: list[Plan] = [
-        WorldPlan(kind, number, frames, stride) for kind in KINDS for number in range(worlds)
-    ]
+    together = [WorldPlan(kind, n, frames, stride) for kind in KINDS for n in range(worlds)]
+    plans: list[Sequence[Plan]] = [together] if together else []
     for place in data:
         folders = sorted(folder for folder in place.iterdir() if folder.is_dir())
-        plans += [RealPlan(load_sequence(folder), frames) for folder in folders]
+        plans += [[RealPlan(load_sequence(folder), frames)] for folder in folders]
     return plans
 
 
-def sampled_points(depth: NDArray[np.floating], camera: Intrinsics, step: int) -> FloatArray:
-    """Points of every `step`-th of the pixels of maps (N, P) in their cameras' frames; NaN for no depth.
-
-    Returns:
-        (N, pixels, 3), the same pixels for maps of one shape.
-    """
-    pixels = camera.pixel_centres()[GRID[1:]].reshape(-1, 2)[::step]
-    chosen = depth[:, ::step]
-    return camera.unproject(pixels, np.where(chosen > 0, chosen, np.nan))
+def sampled_points(depth: NDArray[np.floating], camera: Intrinsics) -> NDArray[np.float32]:
+    """Points (M, P, 3), at the pixels of `GRID`, of depth maps (M, height, width); NaN for no depth."""
+    pixels = camera.pixel_centres()[GRID[1:]].reshape(-1, 2)
+    sampled = depth[GRID].reshape(len(depth), -1)
+    return camera.unproject(pixels, np.where(sampled > 0, sampled, np.nan)).astype(np.float32)

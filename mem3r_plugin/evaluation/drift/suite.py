@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.evaluation.drift.contestants import (
@@ -35,8 +38,7 @@ from mem3r_plugin.model.checkpoint import build_network
 from mem3r_plugin.model.updates import load_rule
 from mem3r_plugin.model.weights import weights_digest
 from mem3r_plugin.progress import ProgressCallback, no_progress
-from mem3r_plugin.stream.front_end import FrontEnd, pick_device
-from mem3r_plugin.stream.preprocess import Preprocessor
+from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.training.validation import mean_depth
 
 SHARED_DATA = Path("../shared/data")
@@ -97,9 +99,8 @@ def run_drift(
     settings = {"lengths": list(config.lengths), "stride": config.stride}
     results = DriftResults.open(config.output, settings)
     suite = _Suite(config, contestants, digests, results)
-    for done, plan in enumerate(plans):
-        progress(f"drift: {plan.name}", done, len(plans))
-        suite.run(plan)
+    for together in plans:
+        suite.run(together, progress)
     summary = results.summary(contestants, digests)
     results.write(summary)
     return results, summary
@@ -112,29 +113,40 @@ class _Suite:
     digests: dict[str, str]
     results: DriftResults
 
-    def run(self, plan: Plan) -> None:
-        """Make the missing runs over one course, which is rendered or read once for each size of picture."""
-        courses: dict[int, Course] = {}
-        baseline = self.results.find(None, STANDING_STILL, plan.name)
-        for contestant, weights in self.entries():
-            if self.results.find(self.digests[weights], contestant.rule, plan.name):
+    def run(self, plans: Sequence[Plan], progress: ProgressCallback) -> None:
+        """Make the missing runs over some courses, each rendered or read once for each size of picture."""
+        opened: dict[tuple[str, int], Course] = {}
+        stage = "drift: worlds" if isinstance(plans[0], WorldPlan) else f"drift: {plans[0].name}"
+        entries = list(self.entries())
+        for done, (contestant, weights) in enumerate(entries):
+            progress(stage, done, len(entries))
+            sha256, rule = self.digests[weights], contestant.rule
+            missing = [plan for plan in plans if not self.results.find(sha256, rule, plan.name)]
+            if not missing:
                 continue
-            size = read_network(weights)[1].picture_size
-            course = courses.get(size) or self.opened(plan, size)
-            courses[size] = course
-            if baseline is None:
-                started = time.monotonic()
-                trace = stand_still(course, mean_depth(world_size(size)))
-                baseline = self.measured(plan, course, size, trace, time.monotonic() - started)
-                self.results.add(
-                    {"weights": None, "weights_sha256": None, "rule": STANDING_STILL, **baseline}
-                )
-            front_end = self.front_end(contestant, weights)
+            checkpoint, network_config = read_network(weights)
+            size = network_config.picture_size
+            for plan in missing:
+                if (plan.name, size) not in opened:
+                    opened[plan.name, size] = self.opened(plan, size)
+                    self.add_baseline(plan, opened[plan.name, size], size)
+            courses = [opened[plan.name, size] for plan in missing]
+            network = build_network(checkpoint, network_config).to(self.device)
             started = time.monotonic()
-            trace = run_over(course, front_end)
-            run = self.measured(plan, course, size, trace, time.monotonic() - started)
-            head = {"weights": weights, "weights_sha256": self.digests[weights]}
-            self.results.add({**head, "rule": contestant.rule, **run})
+            traces = run_over(courses, network, load_rule(rule))
+            seconds = (time.monotonic() - started) / len(courses)
+            for plan, course, trace in zip(missing, courses, traces, strict=True):
+                head = {"weights": weights, "weights_sha256": sha256, "rule": rule}
+                measured = self.measured(plan, course, size, trace)
+                self.results.add({**head, "seconds": round(seconds, 2), **measured})
+
+    def add_baseline(self, plan: Plan, course: Course, size: int) -> None:
+        """What standing still gets, once for a course."""
+        if self.results.find(None, STANDING_STILL, plan.name):
+            return
+        trace = stand_still(course, mean_depth(world_size(size)))
+        head = {"weights": None, "weights_sha256": None, "rule": STANDING_STILL, "seconds": 0.0}
+        self.results.add({**head, **self.measured(plan, course, size, trace)})
 
     def entries(self) -> Iterator[tuple[Contestant, str]]:
         """Every contestant with each of its weights."""
@@ -148,15 +160,12 @@ class _Suite:
         self.results.check_truth(plan.name, size, course.digest())
         return course
 
-    def front_end(self, contestant: Contestant, weights: str) -> FrontEnd:
-        """A front end at its first frame."""
-        checkpoint, network_config = read_network(weights)
-        network = build_network(checkpoint, network_config).to(pick_device(self.config.device))
-        return FrontEnd(
-            network, load_rule(contestant.rule), Preprocessor(network_config.picture_size)
-        )
+    @cached_property
+    def device(self) -> torch.device:
+        """Where networks run."""
+        return pick_device(self.config.device)
 
-    def measured(self, plan: Plan, course: Course, size: int, trace: Trace, seconds: float) -> Run:
+    def measured(self, plan: Plan, course: Course, size: int, trace: Trace) -> Run:
         """What the file keeps of a run, but who ran."""
         return {
             "sequence": plan.name,
@@ -164,7 +173,6 @@ class _Suite:
             "world": isinstance(plan, WorldPlan),
             "size": size,
             "truth": course.digest(),
-            "seconds": round(seconds, 2),
             "errors": [
                 {"frames": frames, **errors_at(course, trace, frames)}
                 for frames in lengths_of(len(course), self.config.lengths)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from mem3r_plugin.errors import FrameSkipped, Mem3RError
 from mem3r_plugin.evaluation.depth import depth_errors
-from mem3r_plugin.evaluation.drift.courses import GRID, Course, sampled_points
+from mem3r_plugin.evaluation.drift.courses import DEPTH_EVERY, GRID, Course, sampled_points
 from mem3r_plugin.evaluation.reconstruction import paired_reconstruction_errors
 from mem3r_plugin.evaluation.trajectory import trajectory_errors
-from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import transform_points
-from mem3r_plugin.stream.front_end import FrontEnd
+from mem3r_plugin.model import ReconstructionNetwork, UpdateRule
+from mem3r_plugin.model.config import PATCH
+from mem3r_plugin.model.network import DEPTH_ONLY
+from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
 
 CLOUD_POINTS = 20_000
 """Points of a fused cloud, about."""
@@ -24,41 +28,63 @@ CLOUD_POINTS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Poses and depth of N frames at the P pixels of a course."""
+    """Poses of N frames, and points of M of them at P pixels each."""
 
     camera_to_world: NDArray[np.float64]
     """Poses (N, 4, 4), OpenCV axes; NaN where there was no answer."""
-    depth: NDArray[np.float32]
-    """z-depth (N, P); 0 = none."""
-    camera: Intrinsics
-    """The camera at network size, as known in the end."""
+    points: NDArray[np.float32]
+    """Points (M, P, 3) in the frame of every `DEPTH_EVERY`-th camera; NaN for none."""
 
 
-def run_over(course: Course, front_end: FrontEnd) -> Trace:
-    """Stream a course once; of every frame only pose and sampled depth are kept."""
-    pixels = course.camera.pixel_centres()[GRID[1:]].shape[:2]
-    poses = np.full((len(course), 4, 4), np.nan)
-    depth = np.zeros((len(course), pixels[0] * pixels[1]), np.float32)
-    camera = course.camera
-    for index, image in enumerate(course.images()):
-        try:
-            estimate = front_end.step(image)
-        except FrameSkipped:
-            continue
-        except Mem3RError:
-            break  # it has been giving no finite answer for long
-        poses[index] = estimate.camera_to_world
-        depth[index] = estimate.depth[GRID].ravel()
-        camera = estimate.intrinsics
-    return Trace(poses, depth, camera)
+@torch.inference_mode()
+def run_over(
+    courses: Sequence[Course], network: ReconstructionNetwork, rule: UpdateRule
+) -> list[Trace]:
+    """Stream courses of one length and size of picture side by side, once.
+
+    What the front end does frame by frame, in batches where the network has no state to wait for, and with
+    depth only where it is compared: three times as fast.
+    """
+    device = next(network.parameters()).device
+    preprocess = Preprocessor(network.config.picture_size)
+    state = network.initial_state(len(courses))
+    frames = zip(*(course.images() for course in courses), strict=True)
+    poses, points = [], []
+    while chunk := list(islice(frames, DEPTH_EVERY)):
+        pictures = np.stack([preprocess(image)[0] for images in chunk for image in images])
+        inputs = to_network_input(pictures).to(device)
+        grid = (inputs.shape[2] // PATCH, inputs.shape[3] // PATCH)
+        tokens = network.encode(inputs).unflatten(0, (len(chunk), len(courses)))
+        for index, now in enumerate(tokens):
+            recurrence, state = network.recur(state, now, grid, rule=rule)
+            heads = DEPTH_ONLY if index == 0 else ()
+            output = network.read_out(now, recurrence.decoded.levels, grid, heads)
+            poses.append(output.camera_to_world.double().cpu().numpy())
+            if output.points_self is not None:
+                points.append(output.points_self.float().cpu().numpy())
+    return [
+        Trace(np.stack(own_poses), _usable(np.stack(own_points)))
+        for own_poses, own_points in zip(
+            zip(*poses, strict=True), zip(*points, strict=True), strict=True
+        )
+    ]
+
+
+def _usable(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Point maps (M, height, width, 3) at the pixels of `GRID`, those in front of the camera."""
+    sampled = points.transpose(3, 0, 1, 2)[GRID].transpose(1, 2, 3, 0)
+    flat = sampled.reshape(len(points), -1, 3)
+    usable = np.isfinite(flat).all(axis=-1) & (flat[..., 2] > 0)
+    return np.where(usable[..., None], flat, np.float32(np.nan))
 
 
 def stand_still(course: Course, mean_depth: NDArray[np.float32]) -> Trace:
     """The baseline: never move, and see in every frame the depth map (h, w), stretched to the picture."""
     size = (course.camera.width, course.camera.height)
-    flat = cv2.resize(mean_depth, size, interpolation=cv2.INTER_LINEAR)[GRID].ravel()
+    flat = cv2.resize(mean_depth, size, interpolation=cv2.INTER_LINEAR)
+    seen = sampled_points(flat[None], course.camera)
     poses = np.broadcast_to(np.eye(4), (len(course), 4, 4))
-    return Trace(poses, np.broadcast_to(flat, (len(course), flat.size)), course.camera)
+    return Trace(poses, np.repeat(seen, -(-len(course) // DEPTH_EVERY), axis=0))
 
 
 def lengths_of(frames: int, lengths: tuple[int, ...]) -> list[int]:
@@ -88,9 +114,10 @@ def errors_at(course: Course, trace: Trace, frames: int) -> dict[str, float | No
             "rpe_rotation": by_pose.rpe_rotation,
             "path": by_pose.path_length,
         }
-    if course.depth is not None:
-        predicted, known = trace.depth[:frames], course.depth[:frames]
-        both = (predicted > 0) & (known > 0)
+    if course.points is not None:
+        seen = -(-frames // DEPTH_EVERY)
+        predicted, known = trace.points[:seen, :, 2], course.points[:seen, :, 2]
+        both = np.isfinite(predicted) & np.isfinite(known)
         if both.any():
             by_depth = depth_errors(predicted[both], known[both])
             errors |= {"abs_rel": by_depth.abs_rel, "delta_125": by_depth.delta_125}
@@ -106,18 +133,15 @@ def chamfer(course: Course, trace: Trace) -> float | None:
     Raises:
         ConfigError: SciPy is not installed.
     """
-    posed = np.isfinite(course.camera_to_world).all(axis=(1, 2))
-    if course.depth is None or not np.isfinite(trace.camera_to_world[posed]).all():
+    poses, true_poses = trace.camera_to_world[::DEPTH_EVERY], course.camera_to_world[::DEPTH_EVERY]
+    posed = np.isfinite(true_poses).all(axis=(1, 2))
+    if course.points is None or not np.isfinite(poses[posed]).all():
         return None
-    step = math.ceil(course.depth[posed].size / CLOUD_POINTS)
+    step = math.ceil(course.points[posed, :, 0].size / CLOUD_POINTS)
     clouds = []
-    for poses, depth, camera in (
-        (trace.camera_to_world, trace.depth, trace.camera),
-        (course.camera_to_world, course.depth, course.camera),
-    ):
-        local = sampled_points(depth[posed], camera, step)
-        frames = zip(poses[posed], local, strict=True)
-        clouds.append(np.concatenate([transform_points(pose, points) for pose, points in frames]))
+    for cameras, points in ((poses, trace.points), (true_poses, course.points)):
+        frames = zip(cameras[posed], points[posed, ::step], strict=True)
+        clouds.append(np.concatenate([transform_points(pose, local) for pose, local in frames]))
     errors = paired_reconstruction_errors(*clouds)
     return errors.chamfer if errors is not None and _finite(errors.chamfer) else None
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,6 @@ from mem3r_plugin.evaluation.drift.results import WORLDS, DriftResults
 from mem3r_plugin.evaluation.drift.traces import Trace
 from mem3r_plugin.model.checkpoint import write_checkpoint
 from mem3r_plugin.model.weights import random_network
-from mem3r_plugin.stream.front_end import FrontEnd
 from tests.evaluation.room_sequence import write_room_sequence
 from tests.model.networks import CUT3R, MEM3R
 
@@ -79,9 +79,9 @@ def test_no_run_is_made_twice(
     runs: list[str] = []
     made = suite.run_over
 
-    def counted(course: Course, front_end: FrontEnd) -> Trace:
-        runs.append(course.name)
-        return made(course, front_end)
+    def counted(courses: list[Course], *rest: Any) -> list[Trace]:
+        runs.extend(course.name for course in courses)
+        return made(courses, *rest)
 
     monkeypatch.setattr(suite, "run_over", counted)
     results, _ = run_drift(first)
@@ -104,11 +104,11 @@ def test_a_stopped_suite_goes_on(config: DriftConfig, monkeypatch: pytest.Monkey
     runs: list[str] = []
     made = suite.run_over
 
-    def run_or_stop(course: Course, front_end: FrontEnd) -> Trace:
-        if len(runs) == 5:
+    def run_or_stop(courses: list[Course], *rest: Any) -> list[Trace]:
+        if len(runs) == 2:
             raise KeyboardInterrupt
-        runs.append(course.name)
-        return made(course, front_end)
+        runs.append(courses[0].name)
+        return made(courses, *rest)
 
     monkeypatch.setattr(suite, "run_over", run_or_stop)
     with pytest.raises(KeyboardInterrupt):
