@@ -1,7 +1,8 @@
-"""`mem3r evaluate`: a scan measured against the truth, or against itself."""
+"""`mem3r evaluate`: a scan measured against the truth, or against itself; or a suite of many runs."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from mem3r_plugin.commands import drift
 from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.commands.score_table import add_score_rows
 from mem3r_plugin.errors import ConfigError
@@ -51,6 +53,8 @@ class Evaluate:
     the truth's unit, paths and surfaces aligned by a similarity. Without a truth the score counts how
     much the depth of overlapping pictures disagrees and, for a refined scan, by how many pixels its
     points miss the pictures, and names stretches that are weak.
+
+    `mem3r evaluate --suite drift` compares weights and update rules in place of measuring a scan.
     """
 
     scan: tyro.conf.Positional[Path]
@@ -129,6 +133,10 @@ def _cell(result: dict[str, Any], group: str, key: str) -> str:
     return f"{errors[key]:.4g}" if errors else ""
 
 
-def parse(arguments: Sequence[str]) -> Evaluate:
-    """Read the options of `mem3r evaluate`."""
+def parse(arguments: Sequence[str]) -> Evaluate | drift.Drift:
+    """Read the options of `mem3r evaluate`, or those of the suite that is asked for."""
+    suites = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    suites.add_argument("--suite")
+    if suites.parse_known_args(arguments)[0].suite is not None:
+        return drift.parse(arguments)
     return parse_options(Evaluate, "evaluate", arguments)

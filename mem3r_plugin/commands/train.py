@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -27,10 +27,22 @@ class Train:
     """Folder of the run: checkpoint, weights, log and curves."""
     minutes: float | None = None
     """Stop after so many minutes, ready to go on; by default the training is finished."""
+    model: str | None = None
+    """Another network than the file says: a preset of `configs/model`, or a YAML file of your own."""
+    start: str | None = None
+    """Other weights to start from than the file says."""
+    seed: int | None = None
+    """Another seed than the file says."""
 
     def __call__(self) -> None:
         """Train and report."""
-        config = load_preset("training", self.config, TrainingConfig())
+        base = load_preset("training", self.config, TrainingConfig())
+        config = replace(
+            base,
+            model=self.model or base.model,
+            start=self.start or base.start,
+            seed=base.seed if self.seed is None else self.seed,
+        )
         weights = train(config, self.output, minutes=self.minutes)
         print(f"{weights}: weights of {config.model}")
 

@@ -57,9 +57,6 @@ def scan_reconstruction_errors(
 ) -> ReconstructionErrors:
     """Errors of the points that all depth maps of a scan make together.
 
-    The cloud is aligned to the truth by the similarity that fits points of the same pixels best, then
-    refined by ICP (rigid, trimmed).
-
     Args:
         scan: The scan.
         sequence: The truth, with depth.
@@ -87,13 +84,29 @@ def scan_reconstruction_errors(
         points.append(transform_points(pose, local).reshape(-1, 3))
         true_pose = sequence.camera_to_world[match]
         true_points.append(transform_points(true_pose, true_local).reshape(-1, 3))
-    cloud, truth = np.concatenate(points), np.concatenate(true_points)
-    known, true_known = np.isfinite(cloud[:, 0]), np.isfinite(truth[:, 0])
+    errors = paired_reconstruction_errors(np.concatenate(points), np.concatenate(true_points))
+    if errors is None:
+        raise ScanError(f"hardly a pixel has depth both in {scan.path} and in {sequence.directory}")
+    return errors
+
+
+def paired_reconstruction_errors(
+    points: FloatArray, true_points: FloatArray
+) -> ReconstructionErrors | None:
+    """Compare points (N, 3) with the true ones of the same pixels; NaN where a pixel has none.
+
+    The cloud is aligned to the truth by the similarity that fits points of the same pixels best, then
+    refined by ICP (rigid, trimmed). None where hardly a pixel has both.
+
+    Raises:
+        ConfigError: SciPy is not installed.
+    """
+    known, true_known = np.isfinite(points[:, 0]), np.isfinite(true_points[:, 0])
     both = known & true_known
     if both.sum() < _NORMAL_NEIGHBOURS:
-        raise ScanError(f"hardly a pixel has depth both in {scan.path} and in {sequence.directory}")
-    cloud = umeyama(cloud[both], truth[both]).points(cloud[known])
-    truth = truth[true_known]
+        return None
+    cloud = umeyama(points[both], true_points[both]).points(points[known])
+    truth = true_points[true_known]
     return reconstruction_errors(align_by_icp(cloud, truth), truth)
 
 

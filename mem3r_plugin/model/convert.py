@@ -1,4 +1,4 @@
-"""From a CUT3R checkpoint to safetensors, or to the start of a Mem3R."""
+"""From one network's weights to another's start: CUT3R to Mem3R, or to any variant in memory and gate."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from mem3r_plugin.errors import WeightsError
+from mem3r_plugin.model.blocks import DecoderBlock
 from mem3r_plugin.model.checkpoint import (
     Checkpoint,
     build_network,
@@ -16,72 +17,111 @@ from mem3r_plugin.model.checkpoint import (
 )
 from mem3r_plugin.model.config import GateConfig, MemoryConfig, NetworkConfig
 from mem3r_plugin.model.gate import ChannelGate
-from mem3r_plugin.model.memory import FastWeightMemory
+from mem3r_plugin.model.memory import FastWeightMemory, LocalMemory
 from mem3r_plugin.model.network import ReconstructionNetwork
 
 PRIOR_SCALE = 0.02
-"""Size of a new memory's answer beside CUT3R's pose token: small, but not too small to learn."""
+"""Size of a new memory's answer beside the old pose token: small, but not too small to learn."""
 
 
 def convert_checkpoint(source: Path, output: Path, config: NetworkConfig) -> ReconstructionNetwork:
     """Write the checkpoint at `source` as safetensors for a network of `config`.
 
-    If the checkpoint is a CUT3R and the network a Mem3R, the pose retriever is dropped and the new parts are
-    initialised so that the first outputs stay close to CUT3R's, as the paper starts its training.
+    A CUT3R becomes the start of a Mem3R, as the paper starts its training.
 
     Raises:
         WeightsError: the checkpoint cannot be read or does not fit.
         OutputError: the result cannot be written.
     """
-    checkpoint = read_checkpoint(source)
-    if is_mem3r(config) and "pose_memory.slots" in checkpoint.tensors:
-        network = mem3r_from_cut3r(checkpoint, config)
-    else:
-        network = build_network(checkpoint, config)
+    network = network_from(read_checkpoint(source), config)
     write_checkpoint(network, output)
     return network
 
 
-def is_mem3r(config: NetworkConfig) -> bool:
-    """Whether a network has Mem3R's pose memory."""
-    return config.memory.kind == "fast_weights"
-
-
-def cut3r_twin(config: NetworkConfig, slots: int) -> NetworkConfig:
-    """The CUT3R that a Mem3R of `config` is initialised from."""
-    return dataclasses.replace(
-        config,
-        name="cut3r",
-        memory=MemoryConfig(kind="local", slots=slots),
-        gate=GateConfig(kind="none"),
-    )
-
-
-def mem3r_from_cut3r(
-    checkpoint: Checkpoint, config: NetworkConfig, seed: int = 0
+def network_from(
+    checkpoint: Checkpoint, config: NetworkConfig, *, any_variant: bool = False, seed: int = 0
 ) -> ReconstructionNetwork:
-    """A Mem3R that starts from CUT3R's weights and behaves nearly like it.
+    """The network of `config` that a checkpoint holds, or is the start of.
 
-    The prior of the new pose memory is CUT3R's learned first pose token plus a small answer of the fast
-    weights; the new gate lets 98 % of every write through.
+    Args:
+        checkpoint: weights of that network, or of a CUT3R where the network is a Mem3R.
+        config: the wanted network.
+        any_variant: the checkpoint may hold any other pose memory and gate.
+        seed: of the new parts' random weights.
 
     Raises:
-        WeightsError: the checkpoint is not a whole CUT3R of this size.
+        WeightsError: the checkpoint does not fit.
     """
-    slots = checkpoint.tensors["pose_memory.slots"].shape[1]
-    cut3r = build_network(checkpoint, cut3r_twin(config, slots)).state_dict()
+    is_mem3r = config.memory.kind == "fast_weights"
+    if any_variant or (is_mem3r and "pose_memory.slots" in checkpoint.tensors):
+        return transplanted(checkpoint, config, seed)
+    return build_network(checkpoint, config)
+
+
+def transplanted(
+    checkpoint: Checkpoint, config: NetworkConfig, seed: int = 0
+) -> ReconstructionNetwork:
+    """A network of `config` with everything of a checkpoint's that fits, which behaves nearly like it.
+
+    Encoders, decoders and heads must be the same. Pose memory and gate are taken where they have the same
+    tensors, and new where not: a new memory answers with the part of the old one's prior that depends on no
+    picture, plus a small answer of its own; a new gate lets 98 % of every write through.
+
+    Raises:
+        WeightsError: the checkpoint is not whole, or differs in more than memory and gate.
+    """
+    donor = build_network(checkpoint, _donor_config(checkpoint, config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ReconstructionNetwork(config)
-    memory, gate = network.pose_memory, network.state_gate
-    if not isinstance(memory, FastWeightMemory):
-        raise WeightsError(f"model {config.name} has no fast-weight memory to initialise")
-    memory.reset_rates()
-    with torch.no_grad():
-        memory.out.weight.mul_(PRIOR_SCALE)
-        memory.out.bias.copy_(cut3r["pose_memory.first_pose_token"].flatten())
-    if isinstance(gate, ChannelGate):
-        gate.reset_open()
-    kept = {name: t for name, t in cut3r.items() if not name.startswith("pose_memory.")}
+    _start_memory(network.pose_memory, _constant_prior(donor.pose_memory))
+    if isinstance(network.state_gate, ChannelGate):
+        network.state_gate.reset_open()
+    misfits = {
+        part
+        for part in ("pose_memory", "state_gate")
+        if _shapes(getattr(donor, part)) != _shapes(getattr(network, part))
+    }
+    kept = {k: v for k, v in donor.state_dict().items() if k.partition(".")[0] not in misfits}
     network.load_state_dict(kept, strict=False)
     return network.eval()
+
+
+def _donor_config(checkpoint: Checkpoint, config: NetworkConfig) -> NetworkConfig:
+    """`config` with the memory and gate that the checkpoint has."""
+    if checkpoint.config is not None:
+        memory, gate = checkpoint.config.memory, checkpoint.config.gate
+        return dataclasses.replace(config, memory=memory, gate=gate)
+    slots = checkpoint.tensors.get("pose_memory.slots")
+    if slots is None:
+        return config
+    memory = MemoryConfig(kind="local", slots=slots.shape[1])
+    return dataclasses.replace(config, memory=memory, gate=GateConfig(kind="none"))
+
+
+def _constant_prior(memory: LocalMemory | FastWeightMemory) -> Tensor:
+    """The part (width,) of a memory's prior that is the same for every picture."""
+    if isinstance(memory, LocalMemory):
+        return memory.first_pose_token.detach().flatten()
+    return memory.out.bias.detach()
+
+
+@torch.no_grad()
+def _start_memory(memory: LocalMemory | FastWeightMemory, prior: Tensor) -> None:
+    """Let a new memory answer `prior` (width,) plus little."""
+    if isinstance(memory, FastWeightMemory):
+        memory.reset_rates()
+        memory.out.weight.mul_(PRIOR_SCALE)
+        memory.out.bias.copy_(prior)
+        return
+    memory.first_pose_token.copy_(prior.expand_as(memory.first_pose_token))
+    memory.masked_pose.copy_(prior.expand_as(memory.masked_pose))
+    for block in memory.read_blocks:
+        assert isinstance(block, DecoderBlock)
+        for residual in (block.attention.out, block.cross_attention.out, block.mlp.fc2):
+            residual.weight.mul_(PRIOR_SCALE)
+            residual.bias.mul_(PRIOR_SCALE)
+
+
+def _shapes(part: nn.Module | None) -> dict[str, torch.Size]:
+    return {} if part is None else {name: t.shape for name, t in part.state_dict().items()}

@@ -1,7 +1,7 @@
 """Two computations that do not need each other, each on half of the processor.
 
-Matrix products of the decoders' size do not keep more than one core busy: split between cores they run at half
-the speed of the same products side by side.
+Matrix products of the decoders' size do not keep more than one core busy: split between cores they take twice
+as long as the same products side by side.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class FrontEnd:
         Args:
             model: Name of a preset, or a YAML file.
             weights: Bundled name, file or Hugging Face repository; by default those named like the model.
-            update: Name of the update rule: `plain`, `ttt3r`, `ttsa3r` or a plug-in's.
+            update: Name of the update rule: `plain`, `ttt3r`, `ttsa3r`, `memix`, `filt3r` or a plug-in's.
             size: Long side of the network's pictures; by default what the model was trained on.
             device: Where the network runs; by default a GPU if there is one.
             precision: Arithmetic of the network.

@@ -47,7 +47,7 @@ class RunConfig:
     weights: str | None = None
     """Bundled name, file or Hugging Face repository; by default those named like the model."""
     update: str = "ttt3r"
-    """How the state is updated: plain, ttt3r, ttsa3r, or the name of a plug-in."""
+    """How the state is updated: plain, ttt3r, ttsa3r, memix, filt3r, or the name of a plug-in."""
     size: int | None = None
     """Long side of the network's pictures; by default what the model was trained on."""
     stride: int = 1

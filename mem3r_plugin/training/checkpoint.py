@@ -19,22 +19,37 @@ from torch.optim import AdamW
 from mem3r_plugin.errors import WeightsError
 from mem3r_plugin.model.checkpoint import save_tensors
 from mem3r_plugin.training.config import TrainingConfig
+from mem3r_plugin.training.sharding import shared_like, whole
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_training(
-    path: Path, learner: nn.Module, optimiser: AdamW, step: int, config: TrainingConfig
+    path: Path,
+    learner: nn.Module,
+    optimiser: AdamW,
+    step: int,
+    config: TrainingConfig,
+    *,
+    writes: bool = True,
 ) -> None:
-    """Write weights, those of heads that only training needs too, moments, and the number of steps done."""
+    """Write weights, those of heads that only training needs too, moments, and the number of steps done.
+
+    If several processes share the tensors, all must call this, and the one that `writes` does.
+    """
     round_moments(optimiser)
     tensors = {f"weights.{name}": t.detach() for name, t in learner.state_dict().items()}
     for name, moments in _moments(learner, optimiser):
         for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = moments[moment].bfloat16()
-    on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"step": str(step), "config": json.dumps(asdict(config), default=str)}
-    save_tensors(path, on_cpu, metadata)
+    on_cpu = {}
+    for name, tensor in tensors.items():
+        gathered = whole(tensor)
+        if writes:
+            on_cpu[name] = gathered.cpu().contiguous()
+    if writes:
+        metadata = {"step": str(step), "config": json.dumps(asdict(config), default=str)}
+        save_tensors(path, on_cpu, metadata)
 
 
 def load_training(path: Path, learner: nn.Module, optimiser: AdamW) -> int:
@@ -48,7 +63,8 @@ def load_training(path: Path, learner: nn.Module, optimiser: AdamW) -> int:
             step = int((file.metadata() or {})["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k[:8] == "weights."}
-        learner.load_state_dict(weights)
+        now = learner.state_dict()
+        learner.load_state_dict({k: shared_like(v, now.get(k, v)) for k, v in weights.items()})
     except (SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} is no checkpoint of this training run: {reason}") from error
@@ -56,7 +72,7 @@ def load_training(path: Path, learner: nn.Module, optimiser: AdamW) -> int:
         if f"{MOMENTS[0]}.{name}" in tensors:
             optimiser.state[parameter] = {
                 "step": torch.tensor(float(step)),
-                **{m: tensors[f"{m}.{name}"].to(parameter) for m in MOMENTS},
+                **{m: shared_like(tensors[f"{m}.{name}"], parameter) for m in MOMENTS},
             }
     return step
 

@@ -105,6 +105,8 @@ class TrainingConfig:
     start: str | None = None
     """Weights to start from: a bundled name, a path (a CUT3R checkpoint becomes a Mem3R), or a Hugging Face
     repository; None starts from random weights."""
+    transplant: bool = False
+    """Let `start` have another pose memory or gate than `model`: what fits is taken, the rest starts new."""
     stages: tuple[Stage, ...] = (Stage(steps=1000, views=4, sequences=8),)
     """The curriculum."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -119,7 +121,10 @@ class TrainingConfig:
     truncate: int = 0
     """Cut the gradient through the state every so many views; 0 never does."""
     checkpoint_activations: bool = False
-    """Recompute encoder blocks in the backward pass; less memory, a third slower."""
+    """Recompute encoder, recurrence and heads in the backward pass, a few views at a time; much less memory,
+    a third slower."""
+    shard: bool = False
+    """With several processes, let each hold a share of weights and moments (FSDP) rather than all of them."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision, as accelerate names it."""
     seed: int = 0
@@ -137,12 +142,15 @@ class TrainingConfig:
         """Refuse what cannot run.
 
         Raises:
-            ConfigError: picture sizes no network accepts, or seeds that belong to held-back worlds.
+            ConfigError: picture sizes no network accepts, seeds that belong to held-back worlds, or nothing
+                to transplant from.
         """
         if any(side % 16 for side in self.data.size):
             raise ConfigError(f"data.size = {self.data.size}: both sides must be multiples of 16")
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
+        if self.transplant and self.start is None:
+            raise ConfigError("transplant takes parts of the weights in start: name some there")
 
     @property
     def steps(self) -> int:

@@ -17,9 +17,9 @@ from torch.optim import AdamW
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, Mem3RError
-from mem3r_plugin.model.checkpoint import build_network, read_checkpoint, write_checkpoint
+from mem3r_plugin.model.checkpoint import read_checkpoint, write_checkpoint
 from mem3r_plugin.model.config import NetworkConfig
-from mem3r_plugin.model.convert import is_mem3r, mem3r_from_cut3r
+from mem3r_plugin.model.convert import network_from
 from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.model.weights import find_weights, random_network
 from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loader
@@ -27,6 +27,7 @@ from mem3r_plugin.training.checkpoint import load_training, save_training
 from mem3r_plugin.training.config import TrainingConfig
 from mem3r_plugin.training.losses import total_loss
 from mem3r_plugin.training.schedule import build_optimiser, learning_rate, set_learning_rate
+from mem3r_plugin.training.sharding import shard, whole, whole_network
 from mem3r_plugin.training.unroll import UnrolledNetwork
 from mem3r_plugin.training.validation import validate
 
@@ -59,15 +60,13 @@ def train(config: TrainingConfig, output: Path, *, minutes: float | None = None)
 
 
 def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
-    """The network training starts from: random, from our weights, or a Mem3R made of a CUT3R checkpoint."""
+    """The network training starts from: random, from weights, or made of those of another network."""
     network_config = load_preset("model", config.model, NetworkConfig())
     network_config = replace(network_config, picture_size=max(config.data.size))
     if config.start is None:
         return random_network(network_config, config.seed)
     checkpoint = read_checkpoint(find_weights(config.start))
-    if is_mem3r(network_config) and "pose_memory.slots" in checkpoint.tensors:
-        return mem3r_from_cut3r(checkpoint, network_config, config.seed)
-    return build_network(checkpoint, network_config)
+    return network_from(checkpoint, network_config, any_variant=config.transplant, seed=config.seed)
 
 
 @dataclass
@@ -117,12 +116,16 @@ class Trainer:
             config.checkpoint_activations,
             config.dense_views,
         )
+        self.sharded = config.shard and self.accelerator.num_processes > 1
+        if self.sharded:
+            shard(self.learner.to(self.accelerator.device))
         self.optimiser: AdamW = build_optimiser(self.learner, config.optimiser)
         self.step = 0
         if self.checkpoint.is_file():
             self.step = load_training(self.checkpoint, self.learner, self.optimiser)
             self.console.print(f"resuming {output} at step {self.step} of {config.steps}")
-        self.unrolled, self.optimiser = self.accelerator.prepare(self.learner, self.optimiser)
+        self.unrolled = self.learner if self.sharded else self.accelerator.prepare(self.learner)
+        self.optimiser = self.accelerator.prepare(self.optimiser)
         self.board = _tensorboard(output) if self.accelerator.is_main_process else None
 
     @property
@@ -135,7 +138,8 @@ class Trainer:
         try:
             self.take_steps(minutes)
         except KeyboardInterrupt:
-            self.save()
+            if not self.sharded:  # gathering needs every process at one place
+                self.save()
             self.console.print(f"stopped at step {self.step}; the same command goes on from there")
             raise
         self.save()
@@ -159,10 +163,10 @@ class Trainer:
             if self.step % self.config.validate_every == 0:
                 self.validate()
             now = time.monotonic()
-            if now - saved > 60 * self.config.checkpoint_minutes:
+            if self.together(now - saved > 60 * self.config.checkpoint_minutes):
                 self.save()
                 saved = now
-            if minutes is not None and now - started > 60 * minutes:
+            if minutes is not None and self.together(now - started > 60 * minutes):
                 return
 
     def batches(self) -> Iterator[SequenceBatch]:
@@ -196,6 +200,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.unrolled.parameters(), config.optimiser.clip)
+        norm = None if norm is None else whole(norm)
         if norm is not None and not torch.isfinite(norm):
             raise Mem3RError(
                 f"loss {loss.item():.4g} with gradient norm {norm.item():.4g} at step {self.step}; "
@@ -213,10 +218,11 @@ class Trainer:
 
     def validate(self) -> None:
         """Measure on held-back worlds and log it."""
+        network = whole_network(self.network)
         if self.accelerator.is_main_process:
-            self.network.eval()
-            self.log("validation", validate(self.network, self.config.data.size))
-            self.network.train()
+            network.eval()
+            self.log("validation", validate(network, self.config.data.size))
+            network.train()
 
     def log(self, kind: str, values: dict[str, float]) -> None:
         """Write a line to the log, the curves and the terminal."""
@@ -231,9 +237,27 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint and the weights."""
-        if self.accelerator.is_main_process:
-            save_training(self.checkpoint, self.learner, self.optimiser, self.step, self.config)
-            write_checkpoint(self.network, self.output / WEIGHTS)
+        main = self.accelerator.is_main_process
+        if main or self.sharded:
+            save_training(
+                self.checkpoint,
+                self.learner,
+                self.optimiser,
+                self.step,
+                self.config,
+                writes=main,
+            )
+        network = whole_network(self.network)
+        if main:
+            write_checkpoint(network, self.output / WEIGHTS)
+
+    def together(self, wanted: bool) -> bool:
+        """What the main process wants, in all processes: clocks differ, and saving or stopping needs all."""
+        if self.accelerator.num_processes == 1:
+            return wanted
+        decision = torch.tensor([wanted], dtype=torch.int64, device=self.accelerator.device)
+        torch.distributed.broadcast(decision, src=0)
+        return bool(decision)
 
 
 def _accelerator(config: TrainingConfig) -> Accelerator:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mem3r_plugin.model.config import PATCH
-from mem3r_plugin.model.heads import HeadName
+from mem3r_plugin.model.heads import FrameOutput, HeadName
 from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.training.batch import SequenceBatch
 from mem3r_plugin.training.config import LossWeights
@@ -19,6 +23,9 @@ from mem3r_plugin.training.losses import (
     rgb_loss,
     sequence_scale,
 )
+
+VIEWS_AT_ONCE = 8
+"""Views whose encoder or head activations are recomputed together: enough to keep a GPU busy."""
 
 
 class UnrolledNetwork(nn.Module):
@@ -84,8 +91,8 @@ class UnrolledNetwork(nn.Module):
         for view in range(views):
             if self.truncate and view and view % self.truncate == 0:
                 state = state.detach()
-            recurrence, state = self.network.recur(
-                state, tokens[:, view], grid, update=view != asked
+            recurrence, state = self.recomputed(
+                self.network.recur, state, tokens[:, view], grid, update=view != asked
             )
             decoded.append(recurrence.decoded.levels)
         middle, late, last = (torch.stack(level, dim=1) for level in zip(*decoded, strict=True))
@@ -93,10 +100,35 @@ class UnrolledNetwork(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Encoder tokens (N, tokens, width) of images (N, 3, H, W)."""
-        if self.checkpoint_activations and self.training:
-            tokens: Tensor = checkpoint(self.network.encode, images, use_reentrant=False)
-            return tokens
-        return self.network.encode(images)
+        if not self.recomputes:
+            return self.network.encode(images)
+        parts = images.split(VIEWS_AT_ONCE)
+        return torch.cat([self.recomputed(self.network.encode, part) for part in parts])
+
+    def read_out(
+        self, tokens: Tensor, levels: tuple[Tensor, Tensor, Tensor], grid: tuple[int, int]
+    ) -> FrameOutput:
+        """The heads' answer for N views."""
+        if not self.recomputes:
+            return self.network.read_out(tokens, levels, grid, self.heads)
+        parts = zip(*(tensor.split(VIEWS_AT_ONCE) for tensor in (tokens, *levels)), strict=True)
+        return joined(
+            [
+                self.recomputed(self.network.read_out, part, some_levels, grid, self.heads)
+                for part, *some_levels in parts
+            ]
+        )
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether activations are recomputed in the backward pass rather than kept."""
+        return self.checkpoint_activations and self.training
+
+    def recomputed(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What a part of the network gives, keeping only its inputs for the backward pass if so wanted."""
+        if not self.recomputes:
+            return function(*arguments, **options)
+        return checkpoint(function, *arguments, use_reentrant=False, **options)
 
     def pose_losses(self, last: Tensor, batch: SequenceBatch) -> dict[str, Tensor]:
         """Pose of every view, from the decoder's last level (B, T, 1 + N, width)."""
@@ -118,9 +150,7 @@ class UnrolledNetwork(nn.Module):
         """What the dense heads say of the views chosen for them."""
         chosen = self.chosen_views(tokens.shape[1], asked)
         middle, late, last = (level[:, chosen].flatten(0, 1) for level in levels)
-        output = self.network.read_out(
-            tokens[:, chosen].flatten(0, 1), (middle, late, last), grid, self.heads
-        )
+        output = self.read_out(tokens[:, chosen].flatten(0, 1), (middle, late, last), grid)
         shape, scale = (len(tokens), len(chosen)), sequence_scale(batch)
         terms = {}
         for name, points, confidence in (
@@ -146,3 +176,13 @@ class UnrolledNetwork(nn.Module):
         wanted = self.dense_views or views
         chosen = {round(index * (views - 1) / max(1, wanted - 1)) for index in range(wanted)}
         return sorted(chosen if asked is None else chosen | {asked})
+
+
+def joined(outputs: list[FrameOutput]) -> FrameOutput:
+    """The answers for some views after the other, as one."""
+
+    def join(name: str) -> Any:
+        parts = [getattr(output, name) for output in outputs]
+        return None if parts[0] is None else torch.cat(parts)
+
+    return FrameOutput(**{field.name: join(field.name) for field in fields(FrameOutput)})

@@ -148,7 +148,10 @@ def test_weights_that_are_a_script(spawn, images, tmp_path):
 
 def test_an_unknown_update_rule(run, images):
     message = complaint(run(images, "--update", "forget"))
-    assert message == "unknown update rule 'forget'; installed are: plain, ttsa3r, ttt3r"
+    assert (
+        message
+        == "unknown update rule 'forget'; installed are: filt3r, memix, plain, ttsa3r, ttt3r"
+    )
 
 
 def test_an_unknown_preset(run, images):

@@ -1,12 +1,19 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
+from mem3r_plugin.commands.drift import Drift
+from mem3r_plugin.commands.evaluate import parse
 from mem3r_plugin.commands.main import main
+from mem3r_plugin.model.checkpoint import write_checkpoint
+from mem3r_plugin.model.weights import random_network
 from mem3r_plugin.scan import Scan, Structure
 from tests.commands.terminal import complaint, mem3r
 from tests.evaluation.room_sequence import write_room_sequence
+from tests.model.networks import MEM3R
 from tests.room_scan import make_room_scan
 
 
@@ -82,3 +89,31 @@ def test_without_a_truth_a_refined_scan_is_held_against_its_points(tmp_path, cap
     assert report["score"]["reprojection_error"] > 0
     printed = capsys.readouterr().out
     assert "note: frames 000.png to 005.png (6) are weak: hardly any point" in printed
+
+
+def test_the_drift_suite_writes_numbers_curves_and_a_table(tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    write_checkpoint(random_network(replace(MEM3R, picture_size=64)), weights)
+    write_room_sequence(tmp_path / "data/room")
+    options = {"contestants": [f"ours={weights}:ttt3r"], "lengths": [3, 5, 9], "worlds": 9}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(options))
+    arguments = ["evaluate", "--suite", "drift", "--config", str(tmp_path / "suite.yaml")]
+    arguments += ["--worlds", "0", "--data", str(tmp_path / "data")]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/drift.json").read_text())
+    assert [row["frames"] for row in report["summary"]["ours+ttt3r"]["room"]] == [3, 5, 6]
+    assert (tmp_path / "out/drift.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "room: standing still" in printed and "room: ours+ttt3r" in printed
+
+
+def test_the_drift_suite_can_do_without_real_sequences():
+    options = parse(["--suite", "drift", "--data"])
+    assert isinstance(options, Drift)
+    assert options.data == ()
+
+
+def test_another_suite_names_the_known_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--suite", "speed"])
+    assert "drift" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from mem3r_plugin.model.weights import random_network
 from tests.model.networks import CUT3R, MEM3R
 
 SIZE = (48, 64)
-RULES = ("plain", "ttt3r", "ttsa3r")
+RULES = ("plain", "ttt3r", "ttsa3r", "memix", "filt3r")
 
 
 def pictures(count: int, batch: int = 1) -> list[Tensor]:
@@ -114,18 +114,18 @@ def test_batched_streams_equal_single_ones(config: NetworkConfig, rule: str) -> 
 
 def test_first_frame_is_not_gated_by_rules() -> None:
     network = random_network(MEM3R)
-    states = [stream(network, pictures(1), rule)[1].tokens for rule in RULES]
-    assert torch.equal(states[0], states[1])
-    assert torch.equal(states[0], states[2])
+    plain, *others = (stream(network, pictures(1), rule)[1].tokens for rule in RULES)
+    assert all(torch.equal(other, plain) for other in others)
 
 
-def test_rules_write_less_than_plain() -> None:
+@pytest.mark.parametrize("rule", RULES[1:])
+def test_rules_write_less_than_plain(rule: str) -> None:
     """A rule's gate lies in [0, 1], so every token moves towards the candidate, but not past it."""
     network = random_network(MEM3R)
     images = pictures(2)
-    _, state = stream(network, images[:1], "ttt3r")
+    _, state = stream(network, images[:1], rule)
     plain = (stream(network, images[1:], "plain", state)[1].tokens - state.tokens).abs()
-    gated = (stream(network, images[1:], "ttt3r", state)[1].tokens - state.tokens).abs()
+    gated = (stream(network, images[1:], rule, state)[1].tokens - state.tokens).abs()
     assert (gated <= plain + 1e-6).all()
     assert gated.sum() < plain.sum()
 
@@ -153,13 +153,14 @@ def test_poses_are_rigid() -> None:
     torch.testing.assert_close(network_poses[:, 3:].norm(dim=-1), torch.ones(3))
 
 
-def test_ttsa3r_survives_a_still_picture() -> None:
-    """With nothing moving at all the reference divides zero by zero."""
+@pytest.mark.parametrize("rule_name", ["ttsa3r", "filt3r"])
+def test_a_still_picture_is_survived(rule_name: str) -> None:
+    """With nothing moving at all these would divide zero by zero."""
     network = random_network(MEM3R)
     context_state = network.initial_state()
     still = pictures(1)[0]
     with torch.inference_mode():
-        rule = load_rule("ttsa3r")
+        rule = load_rule(rule_name)
         for _ in range(4):
             output, context_state = network.step(
                 context_state, network.encode(still), SIZE, rule=rule, update=False

@@ -33,7 +33,7 @@ def assert_close(first, second):
     assert first.focal == pytest.approx(second.focal, rel=1e-5)
 
 
-@pytest.mark.parametrize("update", ["plain", "ttt3r", "ttsa3r"])
+@pytest.mark.parametrize("update", ["plain", "ttt3r", "ttsa3r", "memix", "filt3r"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_estimates_are_sound(small_model, update, precision):
     front_end = small_model.front_end(update=update, precision=precision)
@@ -78,7 +78,14 @@ def test_step_takes_grey_and_floating_point_pictures(small_model):
 
 @pytest.mark.parametrize(
     ("update", "camera"),
-    [("plain", "shared"), ("ttt3r", "shared"), ("ttsa3r", "shared"), ("ttt3r", "per_frame")],
+    [
+        ("plain", "shared"),
+        ("ttt3r", "shared"),
+        ("ttsa3r", "shared"),
+        ("memix", "shared"),
+        ("filt3r", "shared"),
+        ("ttt3r", "per_frame"),
+    ],
 )
 @pytest.mark.parametrize("cut", [0, 1, 3, 4])
 def test_saved_state_continues_exactly(small_model, update, camera, cut):

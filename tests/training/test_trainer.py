@@ -19,8 +19,11 @@ import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from mem3r_plugin.commands.main import main
+from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, Mem3RError, WeightsError
 from mem3r_plugin.model.weights import load_network, random_network
+from mem3r_plugin.scan import Scan
 from mem3r_plugin.training.batch import WorldBatches
 from mem3r_plugin.training.config import (
     DataConfig,
@@ -30,10 +33,11 @@ from mem3r_plugin.training.config import (
     TrainingConfig,
 )
 from mem3r_plugin.training.schedule import learning_rate
-from mem3r_plugin.training.trainer import CHECKPOINT, LOG, WEIGHTS, train
+from mem3r_plugin.training.trainer import CHECKPOINT, LOG, WEIGHTS, starting_network, train
 from mem3r_plugin.training.unroll import UnrolledNetwork
 from tests.model.networks import CUT3R, MEM3R
 from tests.model.test_checkpoint import public_state_dict
+from tests.stream.pictures import write_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -161,19 +165,85 @@ def test_mem3r_is_fine_tuned_from_a_cut3r_checkpoint(
     assert 0 < difference < 0.02
 
 
-@pytest.mark.slow
-def test_two_processes_train_together(config: TrainingConfig, tmp_path: Path) -> None:
-    preset = tmp_path / "two.yaml"
-    preset.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+def test_variants_start_from_common_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    """An ablation: a CUT3R trained from a Mem3R's weights, everything shared taken over."""
+    common = train(config, tmp_path / "common", minutes=0)
+    variant = tmp_path / "variant.yaml"
+    variant.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(CUT3R)))))
+    other = replace(config, model=str(variant), start=str(common), transplant=True)
+    network = starting_network(other)
+    before = load_file(common)
+    name = "decoder.state_blocks.0.mlp.fc1.weight"
+    assert torch.equal(network.state_dict()[name], before[name])
+    trained = load_file(train(other, tmp_path / "run"))
+    assert 0 < (trained[name] - before[name]).abs().max() < 0.02
+    with pytest.raises(WeightsError, match="does not fit"):
+        starting_network(replace(other, transplant=False))
+
+
+def test_the_recipe_turns_a_cut3r_into_a_mem3r_that_runs(tmp_path: Path) -> None:
+    """`configs/finetune_from_cut3r.yaml` on a small network: CUT3R's layout in, `mem3r run` the result."""
+    start, model, recipe = (tmp_path / name for name in ("cut3r.pth", "mini.yaml", "recipe.yaml"))
+    torch.save({"model": public_state_dict(random_network(CUT3R))}, start)
+    model.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(MEM3R) | {"picture_size": 64}))))
+    full = load_preset("training", "finetune_from_cut3r", TrainingConfig())
+    small = replace(
+        full,
+        model=str(model),
+        start=str(start),
+        stages=tuple(replace(s, steps=1, views=min(s.views, 17), sequences=1) for s in full.stages),
+        data=replace(full.data, size=(64, 48), workers=0),
+        optimiser=replace(full.optimiser, warmup_steps=1),
+        threads=1,
+        log_every=1,
+    )
+    recipe.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(small)))))
+    assert main(["train", str(recipe), "--output", str(tmp_path / "run")]) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2, 3]
+    assert {"pose", "motion", "points_self", "points_world", "rgb"} <= log[0].keys()
+    pictures = write_pictures(tmp_path / "pictures", ["0.png", "1.png", "2.png"], 64, 48)
+    options = ["--model", str(model), "--weights", str(tmp_path / "run" / WEIGHTS)]
+    assert main(["run", str(pictures), "--output", str(tmp_path / "scan"), *options]) == 0
+    scan = Scan.open(tmp_path / "scan")
+    assert scan.complete
+    assert len(scan) == 3
+
+
+def train_with_two_processes(preset: Path, output: Path, *options: str) -> dict[str, torch.Tensor]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = ["-m", "mem3r_plugin.commands.main", "train", str(preset)]
+    command = ["-m", "mem3r_plugin.commands.main", "train", str(preset), "--output", str(output)]
     subprocess.run(
-        [sys.executable, *launcher, *command, "--output", str(tmp_path / "run")],
+        [sys.executable, *launcher, *command, *options],
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )
-    log = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
-    assert [row["step"] for row in log] == [1, 2, 3, 4]
+    return load_file(output / WEIGHTS)
+
+
+def logged_steps(output: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (output / LOG).read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(config: TrainingConfig, tmp_path: Path) -> None:
+    """Each with all weights, or each with a share; the shared run is stopped and resumed."""
+    presets = []
+    for name, shard in (("copies", False), ("shares", True)):
+        changed = replace(config, shard=shard, truncate=2, checkpoint_activations=shard)
+        presets.append(tmp_path / f"{name}.yaml")
+        presets[-1].write_text(yaml.safe_dump(json.loads(json.dumps(asdict(changed)))))
+    copies = train_with_two_processes(presets[0], tmp_path / "copies")
+    train_with_two_processes(presets[1], tmp_path / "shares", "--minutes", "0")
+    assert logged_steps(tmp_path / "shares") == [1]
+    shares = train_with_two_processes(presets[1], tmp_path / "shares")
+    assert logged_steps(tmp_path / "copies") == logged_steps(tmp_path / "shares") == [1, 2, 3, 4]
+    assert copies.keys() == shares.keys()
+    for name, tensor in copies.items():
+        torch.testing.assert_close(shares[name], tensor, rtol=0, atol=2e-4, msg=name)
+    # What several processes have shared, one can go on with.
+    longer = replace(config, stages=(replace(config.stages[0], steps=5),))
+    assert load_file(train(longer, tmp_path / "shares")).keys() == copies.keys()
 
 
 def test_checkpoint_of_another_network_is_refused(config: TrainingConfig, tmp_path: Path) -> None:
@@ -195,8 +265,8 @@ def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}],
-    ids=["size", "held-back seed"],
+    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}, {"transplant": True}],
+    ids=["size", "held-back seed", "nothing to transplant"],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
