@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ DEATHS = 3
 
 _STORE_BYTES = 100_000_000
 """Ray's object store on this machine; frames do not go through it."""
+
+_ANSWER_SECONDS = 10.0
+"""How long a cluster may take to accept a connection."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def _cluster(ray: ModuleType, threads: int, config: RayConfig) -> Iterator[None]
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if config.address is not None:
+            _require_answer(config.address)
             ray.init(config.address, **quiet)
         else:
             workers = config.workers or max(1, (os.cpu_count() or 1) // threads)
@@ -114,13 +119,20 @@ def _cluster(ray: ModuleType, threads: int, config: RayConfig) -> Iterator[None]
                 include_dashboard=False,
                 **quiet,
             )
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a ConnectionError is an OSError
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"no Ray cluster at {config.address}: {reason}") from error
+        raise ConfigError(f"no Ray cluster at {config.address or 'local'}: {reason}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Find out in seconds whether anybody listens: Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
 
 
 def _gpus_of_a_scan(ray: ModuleType, jobs: Sequence[RunConfig], config: RayConfig) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import tyro
@@ -33,8 +35,9 @@ class Batch(BatchConfig):
             Mem3RError: some could not be made.
         """
         total = len(read_list(self.list))
-        with BatchProgress(total, bar=self.engine == "ray") as progress:
-            failed = 0
+        failed = 0
+        # Ray prints to stdout when a worker dies.
+        with BatchProgress(total, self.engine == "ray") as progress, redirect_stdout(sys.stderr):
             for outcome in batch(self):
                 progress.tell(outcome)
                 failed += outcome.failure is not None
