@@ -1,6 +1,5 @@
 """Real Ray clusters on this machine: every scan completes, none twice, whoever dies on the way."""
 
-import os
 import re
 import signal
 import subprocess
@@ -10,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,15 +61,15 @@ def command(config: BatchConfig, *more: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def writers(config: BatchConfig, process: subprocess.Popen[str]) -> dict[str, set[int]]:
-    """Which processes below `process` have the frames of which scan open."""
-    found: dict[str, set[int]] = {}
-    for worker in psutil.Process(process.pid).children(recursive=True):
+def writers(config: BatchConfig) -> dict[str, set[psutil.Process]]:
+    """Which processes of the cluster have the frames of which scan open."""
+    found: dict[str, set[psutil.Process]] = {}
+    for worker in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             for file in worker.open_files():
                 path = Path(file.path)
                 if path.name == "frames.jsonl" and path.parent.parent == config.output:
-                    found.setdefault(path.parent.name, set()).add(worker.pid)
+                    found.setdefault(path.parent.name, set()).add(worker)
     return found
 
 
@@ -79,37 +79,45 @@ def frames(scan: Path) -> int:
     return 0
 
 
+def told_of(told: str) -> dict[str, int]:
+    """How many frames of each scan were made, by what the command says; each scan is told of once."""
+    lines = re.findall(r"^\d/4 (\w): (\d+) frames(?:, (\d+) of them now)?$", told, re.MULTILINE)
+    assert sorted(name for name, _, _ in lines) == list(NAMES), told
+    return {name: int(now or whole) for name, whole, now in lines}
+
+
 def times(files: Iterator[Path]) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files if file.is_file()}
 
 
+def wait_for_writer(config: BatchConfig, process: subprocess.Popen[str]) -> tuple[str, psutil.Process]:
+    """A scan that is in the middle, and who writes it; not the first, so that one may be complete by then."""
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        writing = writers(config)
+        assert all(len(workers) == 1 for workers in writing.values()), writing
+        for name, workers in writing.items():
+            if name != "a" and 40 < frames(config.output / name) < FRAMES - 40:
+                return name, workers.pop()
+        time.sleep(0.01)
+    raise AssertionError(process.communicate(timeout=10))
+
+
 def test_a_worker_killed_on_the_way(config, options, tmp_path):
     with command(config, "--workers", "2") as process:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            writing = writers(config, process)
-            assert all(len(workers) == 1 for workers in writing.values()), writing
-            # Not at the beginning, so that one scan may be complete already.
-            halfway = [n for n in writing if n != "a" and 40 < frames(config.output / n) < FRAMES - 40]
-            if halfway:
-                victim = halfway[0]
-                os.kill(writing[victim].pop(), signal.SIGKILL)
-                break
-            time.sleep(0.01)
+        victim, worker = wait_for_writer(config, process)
+        worker.kill()
         kept = frames(config.output / victim) // STEP * STEP
         done = [n for n in NAMES if n != victim and frames(config.output / n) == FRAMES]
         depth = (config.output / victim / "depth").glob("*")
         before = times(file for file in depth if int(file.stem) < kept)
         before |= times(file for n in done for file in (config.output / n / "depth").glob("*"))
-        output, told = process.communicate(timeout=120)
+        output, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert output == f"{config.output}: 4 of 4 scans complete\n"
-    lines = dict(re.findall(r"^\d/4 (\w): (.*)$", told, flags=re.MULTILINE))
-    assert sorted(lines) == list(NAMES)
-    resumed = int(lines.pop(victim).removeprefix(f"{FRAMES} frames, ").removesuffix(" of them now"))
-    assert FRAMES - kept <= resumed <= FRAMES - kept + STEP
-    assert set(lines.values()) == {f"{FRAMES} frames"}
+    made = told_of(told)
+    assert FRAMES - kept <= made.pop(victim) <= FRAMES - kept + STEP
+    assert set(made.values()) == {FRAMES}
     assert {file: file.stat().st_mtime_ns for file in before} == before, "made twice"
     for name in NAMES:
         alone = replace(options, source=str(tmp_path / name), output=tmp_path / f"{name}_alone")
@@ -139,3 +147,29 @@ def test_a_source_that_kills_every_worker_is_given_up(config, monkeypatch):
     assert set(outcomes.values()) == {
         Outcome(config.output / name, FRAMES, FRAMES) for name in ("a", "c", "d")
     }
+
+
+@pytest.mark.slow
+def test_a_machine_that_goes_down_on_the_way(config):
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        machines = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        with command(config, "--address", cluster.address) as process:
+            victim, worker = wait_for_writer(config, process)
+            raylets = {psutil.Process(raylet_of(machine)): machine for machine in machines}
+            (home,) = set(worker.parents()) & set(raylets)
+            cluster.remove_node(raylets[home], allow_graceful=False)
+            output, told = process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, told
+    assert output == f"{config.output}: 4 of 4 scans complete\n"
+    made = told_of(told)
+    assert 0 < made.pop(victim) < FRAMES
+    assert set(made.values()) == {FRAMES}
+
+
+def raylet_of(machine: Any) -> int:
+    (info,) = machine.all_processes["raylet"]
+    return int(info.process.pid)
