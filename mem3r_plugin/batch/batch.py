@@ -40,7 +40,7 @@ class BatchConfig:
     engine: Engine = "local"
     """One scan after the other in this process, or several at once on a Ray cluster."""
     threads: int | None = None
-    """CPU threads of a scan; by default all of this machine's, or one where several scans are made at once."""
+    """CPU threads of a scan; by default all of this machine's, with Ray one."""
     ray: RayConfig = field(default_factory=RayConfig)
     """Where Ray makes the scans."""
     scan: ScanOptions = field(default_factory=ScanOptions)

@@ -57,8 +57,8 @@ class RayConfig:
             raise ConfigError(f"gpus is {self.gpus:g}, it must be a share of one or a whole number")
         if self.workers is not None and self.address is not None:
             raise ConfigError(
-                "workers is for a cluster on this machine; the one at the address makes as many scans at once "
-                "as its CPUs and GPUs allow, see threads and gpus"
+                "workers is for a cluster on this machine; the one at the address makes as many scans at "
+                "once as its CPUs and GPUs allow, see threads and gpus"
             )
 
 

@@ -44,7 +44,8 @@ class Batch(BatchConfig):
         print(f"{self.output}: {total - failed} of {total} scans complete")
         if failed:
             raise Mem3RError(
-                f"{failed} of {total} scans failed, for the reasons above; the same command again goes on with them"
+                f"{failed} of {total} scans failed, for the reasons above; the same command again goes on "
+                "with them"
             )
 
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,9 @@ def test_one_bad_source_does_not_stop_the_others(config, options, tmp_path):
     assert outcomes[0] == Outcome(config.output / "first", frames=5, made=5)
     assert outcomes[1].frames == outcomes[1].made == 0
     assert outcomes[1].failure is not None and "second.mp4 cannot be read" in outcomes[1].failure
-    alone = replace(options, source=str(tmp_path / "sources/third/*.png"), output=tmp_path / "alone")
+    alone = replace(
+        options, source=str(tmp_path / "sources/third/*.png"), output=tmp_path / "alone"
+    )
     run(alone, silent=True)
     assert tree(config.output / "third") == tree(tmp_path / "alone")
 
@@ -64,9 +67,11 @@ def test_other_settings_do_not_touch_a_complete_scan(config):
 
 def test_relative_paths_hold_in_any_folder(config, small_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.safetensors").write_bytes(open(small_model.weights, "rb").read())
+    (tmp_path / "small.safetensors").write_bytes(Path(small_model.weights).read_bytes())
     scan = replace(config.scan, weights="small.safetensors")
-    relative = BatchConfig(config.list.relative_to(tmp_path), config.output.relative_to(tmp_path), scan=scan)
+    relative = BatchConfig(
+        config.list.relative_to(tmp_path), config.output.relative_to(tmp_path), scan=scan
+    )
     outcomes = batch(relative)
     assert next(outcomes).scan == config.output / "first"
     assert Scan.open(config.output / "first").complete
@@ -93,7 +98,10 @@ def test_what_the_list_decides_is_no_option(arguments, capsys):
         (lambda c: RayConfig(workers=0), "workers is 0"),
         (lambda c: RayConfig(gpus=1.5), r"gpus is 1\.5"),
         (lambda c: RayConfig(gpus=-1), "gpus is -1"),
-        (lambda c: RayConfig(workers=2, address="auto"), "workers is for a cluster on this machine"),
+        (
+            lambda c: RayConfig(workers=2, address="auto"),
+            "workers is for a cluster on this machine",
+        ),
     ],
 )
 def test_impossible_options_are_refused(config, make, message):

@@ -17,7 +17,6 @@ import pytest
 from mem3r_plugin.batch import BatchConfig, Outcome, ScanOptions, batch, ray_cluster
 from mem3r_plugin.batch.ray_cluster import RayConfig
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.run import run
 from tests.batch import deaths
 from tests.commands.terminal import MEM3R
@@ -40,14 +39,24 @@ def config(options: ScanOptions, tmp_path: Path) -> BatchConfig:
         (tmp_path / name).symlink_to(first)
     (tmp_path / "list.txt").write_text("\n".join(NAMES))
     scan = replace(options, checkpoint_every=STEP)
-    return BatchConfig(tmp_path / "list.txt", tmp_path / "scans", "ray", ray=RayConfig(2), scan=scan)
+    return BatchConfig(
+        tmp_path / "list.txt", tmp_path / "scans", "ray", ray=RayConfig(2), scan=scan
+    )
 
 
 @contextmanager
 def command(config: BatchConfig, *more: str) -> Iterator[subprocess.Popen[str]]:
     """`mem3r batch` at work on a Ray cluster; it and its cluster do not outlive the block."""
     scan = config.scan
-    words = [str(MEM3R), "batch", str(config.list), "--output", str(config.output), "--engine", "ray"]
+    words = [
+        str(MEM3R),
+        "batch",
+        str(config.list),
+        "--output",
+        str(config.output),
+        "--engine",
+        "ray",
+    ]
     words += ["--model", scan.model, "--weights", str(scan.weights), "--device", "cpu"]
     words += ["--checkpoint-every", str(scan.checkpoint_every), *more]
     pipe = subprocess.PIPE
@@ -90,7 +99,9 @@ def times(files: Iterator[Path]) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files if file.is_file()}
 
 
-def wait_for_writer(config: BatchConfig, process: subprocess.Popen[str]) -> tuple[str, psutil.Process]:
+def wait_for_writer(
+    config: BatchConfig, process: subprocess.Popen[str]
+) -> tuple[str, psutil.Process]:
     """A scan that is in the middle, and who writes it; not the first, so that one may be complete by then."""
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:

@@ -16,7 +16,7 @@ def names(folder: Path, *lines: str) -> list[str]:
 
 def test_sources_are_absolute_and_in_order(tmp_path):
     path = tmp_path / "list.txt"
-    path.write_text(f"# walks\n\n  b.mp4 \nc/*.jpg\n/far/a\n../up.mp4\n~/home.mp4\n")
+    path.write_text("# walks\n\n  b.mp4 \nc/*.jpg\n/far/a\n../up.mp4\n~/home.mp4\n")
     assert read_list(path) == {
         "b": str(tmp_path / "b.mp4"),
         "c": str(tmp_path / "c/*.jpg"),

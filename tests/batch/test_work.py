@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mem3r_plugin.batch import Outcome, ScanOptions, make_scan
-from mem3r_plugin.batch import work
+from mem3r_plugin.batch import Outcome, ScanOptions, make_scan, work
 from mem3r_plugin.batch.work import _sole_writer
 from tests.stream.pictures import write_pictures
 
