@@ -17,6 +17,7 @@ import pytest
 from mem3r_plugin.batch import BatchConfig, Outcome, ScanOptions, batch, ray_cluster
 from mem3r_plugin.batch.ray_cluster import RayConfig
 from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.run import run
 from tests.batch import deaths
 from tests.commands.terminal import MEM3R
@@ -110,7 +111,7 @@ def wait_for_writer(
         for name, workers in writing.items():
             if name != "a" and 40 < frames(config.output / name) < FRAMES - 40:
                 return name, workers.pop()
-        time.sleep(0.01)
+        time.sleep(0.05)
     raise AssertionError(process.communicate(timeout=10))
 
 
@@ -130,10 +131,14 @@ def test_a_worker_killed_on_the_way(config, options, tmp_path):
     assert FRAMES - kept <= made.pop(victim) <= FRAMES - kept + STEP
     assert set(made.values()) == {FRAMES}
     assert {file: file.stat().st_mtime_ns for file in before} == before, "made twice"
-    for name in NAMES:
-        alone = replace(options, source=str(tmp_path / name), output=tmp_path / f"{name}_alone")
-        run(alone, silent=True)
-        assert tree(config.output / name) == tree(alone.output)
+    alone = replace(options, source=str(tmp_path / victim), output=tmp_path / "alone")
+    run(alone, silent=True)
+    whole = tree(alone.output)
+    assert tree(config.output / victim) == whole
+    for name in NAMES:  # the same pictures in all
+        assert Scan.open(config.output / name).complete
+        assert tree(config.output / name).keys() == whole.keys()
+        assert tree(config.output / name / "depth") == tree(alone.output / "depth")
 
 
 def test_what_ray_would_wait_for_without_end_is_refused(config):
