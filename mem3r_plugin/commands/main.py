@@ -13,6 +13,7 @@ from mem3r_plugin.errors import Mem3RError
 
 COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
+    "batch": "reconstruct every source of a list, here or on the machines of a Ray cluster",
     "import-rgbd": "make a scan of a posed RGB-D folder: TUM, 7-Scenes, Replica, ScanNet and others",
     "refine": "give a scan bundle-adjusted poses of all frames, one camera and consistent depth",
     "process": "do it all: video in, project for nerfstudio and COLMAP out",
