@@ -24,6 +24,7 @@ COMMANDS = {
     "scale": "measure how long the unit of a scan is, and keep it for every export",
     "splat": "optimise Gaussian splats from a scan with gsplat (needs a CUDA GPU)",
     "evaluate": "measure a scan against known poses and depth",
+    "bench": "measure how fast a network runs on this machine, and where the time goes",
     "info": "count the parameters of a network",
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
     "train": "train or fine-tune a network",

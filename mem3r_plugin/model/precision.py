@@ -6,10 +6,12 @@ added up over layers or over time stays in float32: the residual stream, norms, 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 
 if TYPE_CHECKING:
     from mem3r_plugin.model.network import ReconstructionNetwork
@@ -29,13 +31,15 @@ TRIAL_FRAMES = 2
 
 def working_dtype(device: torch.device) -> torch.dtype:
     """The format that matrix products come in here: autocast's, or float32."""
-    if torch.is_autocast_enabled(device.type):
+    if is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return torch.float32
 
 
-def in_float32(device: torch.device) -> torch.autocast:
+def in_float32(device: torch.device) -> AbstractContextManager[object]:
     """A block that computes in float32 whatever surrounds it."""
+    if not is_autocast_available(device.type):
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 

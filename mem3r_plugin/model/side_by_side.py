@@ -22,9 +22,9 @@ B = TypeVar("B")
 def side_by_side(
     first: Callable[[], A], second: Callable[[], B], device: torch.device
 ) -> tuple[A, B]:
-    """The results of both; one after the other if gradients are wanted, on a GPU, or on one thread."""
+    """The results of both; one after the other outside inference mode, on a GPU, or on one thread."""
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads < 2 or torch.is_grad_enabled():
+    if device.type != "cpu" or threads < 2 or not torch.is_inference_mode_enabled():
         return first(), second()
     lower = torch.is_autocast_enabled("cpu")
     workers = _workers(os.getpid(), threads)

@@ -32,6 +32,7 @@ from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
 from mem3r_plugin.stream.sinks import load_sink
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
+from mem3r_plugin.stream.stages import NoClock, StageClock
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def run(
     source: Source | Iterable[NDArray[Any]] | None = None,
     sinks: Sequence[Sink] = (),
     silent: bool = False,
+    clock: StageClock | None = None,
 ) -> Scan:
     """Take a source through the front end and leave a scan.
 
@@ -115,6 +117,7 @@ def run(
         sinks: Where estimates go beside the scan and `config.sink`; on resuming they get the frames
             from the last checkpoint on.
         silent: No progress bar and no notes on stderr.
+        clock: Told how long the stages of the work take.
 
     Raises:
         SourceError: the source cannot be read, or no frame of it can be used.
@@ -166,6 +169,7 @@ def run(
         intrinsics=config.intrinsics,
         masks=config.masks,
         reset_interval=config.reset_interval,
+        clock=clock,
     )
     _settle_precision(scan, front_end.precision, resumed=checkpoint is not None)
     if checkpoint is not None:
@@ -176,7 +180,8 @@ def run(
             progress.note(f"resuming {config.output} after {done} frames")
         try:
             start_index = 0 if checkpoint is None else checkpoint.next_frame
-            _pump(front_end, opened, start_index, scan, sinks, config.checkpoint_every, progress)
+            every, timed = config.checkpoint_every, clock or NoClock()
+            _pump(front_end, opened, start_index, scan, sinks, every, progress, timed)
         except KeyboardInterrupt:
             advice = ", continue with --resume" if opened.restartable else ""
             progress.note(f"stopped; {config.output} holds {scan.mark.frames} frames{advice}")
@@ -192,6 +197,7 @@ def _pump(
     sinks: Sequence[Sink],
     checkpoint_every: int,
     progress: RunProgress,
+    clock: StageClock,
 ) -> None:
     """Feed every estimate to every sink; whatever happens, all that were opened are closed.
 
@@ -204,8 +210,9 @@ def _pump(
         progress.note(f"skipped {skipped.name}: it {skipped.reason}")
 
     def keep(estimate: FrameEstimate) -> None:
-        for sink in (scan, *sinks):
-            sink.write(estimate)
+        with clock.stage("sinks"):
+            for sink in (scan, *sinks):
+                sink.write(estimate)
         progress.advance()
 
     def save(next_frame: int, state: dict[str, Tensor]) -> None:

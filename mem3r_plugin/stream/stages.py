@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 import torch
 
+ON_DEVICE = ("encode", "recur", "heads", "transfer")
+"""Stages that the network's device works on."""
+
 
 class StageClock:
     """Adds up the seconds of named stages.
@@ -30,7 +33,8 @@ class StageClock:
         try:
             yield
         finally:
-            if self._device is not None and self._device.type == "cuda":
+            # Only stages that leave work on the GPU have to wait for it.
+            if self._device is not None and self._device.type == "cuda" and name in ON_DEVICE:
                 torch.cuda.synchronize(self._device)
             self.seconds[name] += time.perf_counter() - started
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.evaluation.drift.contestants import STANDING_STILL, Contestant
 from mem3r_plugin.exports.files import write_file
+from mem3r_plugin.machine import describe_machine
 
 FORMAT = "mem3r-drift 1"
 FILE = "drift.json"
@@ -128,17 +126,6 @@ class DriftResults:
                 for sha256 in hashes
             ]
         return {name: _summarise(seeds, still) for name, seeds in rows.items()}
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the runs were made with."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "mem3r-plugin": version("mem3r-plugin"),
-    }
 
 
 def _summarise(seeds: list[list[Run]], still: dict[str, Run]) -> dict[str, list[dict[str, Any]]]:

@@ -1,0 +1,217 @@
+"""One run of the front end into a scan, timed stage by stage."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
+from mem3r_plugin.configuration import load_preset
+from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.machine import describe_machine
+from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
+from mem3r_plugin.model.config import PATCH
+from mem3r_plugin.model.precision import Precision
+from mem3r_plugin.model.weights import RANDOM, bundled_weights
+from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.estimate import FrameEstimate
+from mem3r_plugin.stream.front_end import pick_device
+from mem3r_plugin.stream.run import RunConfig, run
+from mem3r_plugin.stream.stages import StageClock
+
+MEMORY_AT = (100, 500, 1000, 5000)
+"""Frames after which memory is looked at."""
+STRETCHES = 10
+"""Parts of the run whose speeds are compared."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure frames a second, where the time goes, memory, and the share of the machine's peak."""
+
+    model: str = "mem3r-tiny"
+    """Name of a preset, or a YAML file."""
+    weights: str | None = None
+    """Bundled name, file or `random`; by default the bundled ones, or random weights where none are."""
+    size: str = "512x384"
+    """Width and height of the network's pictures, multiples of 16."""
+    update: str = "ttt3r"
+    """How the state is updated."""
+    precision: Precision = "auto"
+    """Arithmetic of the network."""
+    frames: int = 100
+    """How many frames to take, after a few to warm up."""
+    source: str | None = None
+    """A video or folder of pictures to read; by default made-up pictures that cost nothing to read."""
+    device: str | None = None
+    """Where the network runs; by default a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured.
+
+        Raises:
+            ConfigError: no size, or too few frames.
+        """
+        sides = self.size.split("x")
+        if len(sides) != 2 or not all(
+            s.isdigit() and int(s) and int(s) % PATCH == 0 for s in sides
+        ):
+            raise ConfigError(
+                f"size is {self.size!r}: give width and height as multiples of {PATCH}, like 512x384"
+            )
+        if self.frames < 1:
+            raise ConfigError(f"frames is {self.frames}, it must be at least 1")
+
+    @property
+    def width_height(self) -> tuple[int, int]:
+        """The pictures' size."""
+        width, height = map(int, self.size.split("x"))
+        return width, height
+
+
+@dataclass
+class Meter:
+    """A sink that notes when frames come and how much memory there is in use."""
+
+    clock: StageClock
+    """Reset when the warm-up is over."""
+    warm_up: int
+    """Frames that do not count."""
+    times: list[float] = field(default_factory=list)
+    """Seconds at which the frames from the last one of the warm-up on were written."""
+    memory: list[dict[str, float]] = field(default_factory=list)
+    """Peak memory after some numbers of frames."""
+    _seen: int = 0
+
+    def open(self) -> None:
+        """Begin."""
+
+    def write(self, estimate: FrameEstimate) -> None:
+        """One more frame."""
+        self._seen += 1
+        if self._seen == self.warm_up:
+            self.clock.seconds.clear()
+        if self._seen >= self.warm_up:
+            self.times.append(time.perf_counter())
+        if self._seen - self.warm_up in MEMORY_AT:
+            self.memory.append({"frames": self._seen - self.warm_up, **peak_memory()})
+
+    def close(self, complete: bool) -> None:
+        """End."""
+        del complete
+        if not self.memory or self.memory[-1]["frames"] < len(self.times) - 1:
+            self.memory.append({"frames": len(self.times) - 1, **peak_memory()})
+
+
+def bench(config: BenchConfig) -> dict[str, Any]:
+    """Run and measure; a dictionary for JSON.
+
+    `frames_per_second` has the median and the quartiles over stretches of the run; `stages_ms` milliseconds
+    a frame, of which decode, preprocess and sinks happen beside the others; `share_of_matmul_peak` what the
+    network's arithmetic makes, at the median speed, of the fastest matrix product in the same format,
+    measured before and after the run.
+
+    Raises:
+        Mem3RError: the model, weights, source or device cannot be used.
+    """
+    device = pick_device(config.device)
+    preset = load_preset("model", config.model, NetworkConfig())
+    weights = config.weights or (preset.name if preset.name in bundled_weights() else RANDOM)
+    clock = StageClock(device)
+    meter = Meter(clock, warm_up=min(32, max(2, config.frames // 4)))
+    with tempfile.TemporaryDirectory(prefix="mem3r-bench-") as folder:
+        options = RunConfig(
+            source=config.source or "made-up pictures",
+            output=Path(folder) / "scan",
+            model=config.model,
+            weights=weights,
+            update=config.update,
+            size=max(config.width_height),
+            precision=config.precision,
+            device=config.device,
+            max_frames=config.frames + meter.warm_up,
+        )
+        before = _peaks(device)
+        pictures = None if config.source else made_up_pictures(config.width_height, options)
+        scan = run(options, source=pictures, sinks=[meter], silent=True, clock=clock)
+        after = _peaks(device)
+        precision = scan.header.settings["precision"]
+        operations = operations_per_frame(preset, _network_size(scan))
+    peak = {name: max(before[name], after[name]) for name in before}
+    speed = frames_per_second(np.array(meter.times))
+    return {
+        "settings": {**asdict(config), "weights": weights, "precision": precision},
+        "machine": describe_machine(),
+        "frames": len(meter.times) - 1,
+        "frames_per_second": speed,
+        "stages_ms": {k: 1e3 * v / (len(meter.times) - 1) for k, v in clock.seconds.items()},
+        "operations_per_frame": operations,
+        "peak": peak,
+        "share_of_matmul_peak": operations * speed["median"] / peak[f"matmul_{precision}"],
+        "memory": meter.memory,
+    }
+
+
+def frames_per_second(times: NDArray[np.float64]) -> dict[str, float]:
+    """Median and quartiles of the speed over stretches of equally many frames written at `times`."""
+    marks = np.unique(np.linspace(0, len(times) - 1, STRETCHES + 1).round().astype(int))
+    speeds = np.diff(marks) / np.diff(times[marks])
+    lower, median, upper = np.percentile(speeds, [25, 50, 75])
+    whole = (len(times) - 1) / (times[-1] - times[0])
+    return {"median": median, "lower": lower, "upper": upper, "whole": whole}
+
+
+def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
+    """Floating-point operations of a step with pose and depth, pictures of `size` = (height, width)."""
+    with torch.device("meta"):
+        network = ReconstructionNetwork(config).eval()
+        pictures = torch.empty(1, 3, *size)
+    with FlopCounterMode(display=False) as counter:
+        network.step(network.initial_state(), network.encode(pictures), size)
+    return int(counter.get_total_flops())
+
+
+def made_up_pictures(size: tuple[int, int], options: RunConfig) -> Iterator[NDArray[np.uint8]]:
+    """A camera panning over a random texture; pictures (height, width, 3) of `size` = (width, height)."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 32, 3), dtype=np.uint8)
+    wall = cv2.resize(coarse, (2 * width, height), interpolation=cv2.INTER_CUBIC)
+    for index in range(options.max_frames or 0):
+        left = abs(index % (2 * width) - width)
+        yield np.ascontiguousarray(wall[:, left : left + width])
+
+
+def peak_memory() -> dict[str, float]:
+    """Most megabytes in use until now, of this process and of its GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    memory = {"host_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        memory["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
+    return memory
+
+
+def _peaks(device: torch.device) -> dict[str, float]:
+    formats = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return {
+        f"{name}_{label}": peak(device, dtype)
+        for label, dtype in formats.items()
+        for name, peak in (("matmul", matmul_peak), ("attention", attention_peak))
+    }
+
+
+def _network_size(scan: Scan) -> tuple[int, int]:
+    width, height = scan.transform.target_size
+    return height, width
