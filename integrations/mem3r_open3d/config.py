@@ -37,6 +37,8 @@ class FusionConfig:
     memory: str = "4GB"
     """How much the fusion may hold at a time, on top of what the program needs by itself; the rest
     waits on disk."""
+    device: str = "cpu"
+    """Where frames are fused: cpu, or cuda for a GPU, of whose memory the blocks then take `memory`."""
     checkpoint_every: int = 500
     """Save after this many frames, for --resume."""
 

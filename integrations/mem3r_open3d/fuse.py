@@ -16,6 +16,7 @@ from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
 from mem3r_plugin.errors import Mem3RError, OutputError, ScanError
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
+from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.stream.prefetch import prefetch
 
 _READ_AHEAD = 4
@@ -74,10 +75,11 @@ def fuse(
     Raises:
         ScanError: the scan cannot be read, has no depth, or the fusion cannot be continued.
         OutputError: something cannot be written; the last checkpoint stays.
-        ConfigError: the voxels are too small for the memory.
+        ConfigError: the voxels are too small for the memory, or the device cannot be used.
     """
     config, mesh = config or FusionConfig(), mesh or MeshConfig()
     mesh.check(output)
+    pick_device(config.device)  # before anything is replaced
     state = state_file(output)
     _make_way(state, resume, overwrite)
     with BlockStore(state) as store:
