@@ -110,7 +110,9 @@ def _region_surface(
             _lay_out(
                 blocks.keys, blocks.tsdf, blocks.weight, blocks.color, first, min_weight, tsdf, color
             )
-    positions, normals, colors, faces, shared = marching_cubes(tsdf, color, first, voxel_size)
+    positions, normals, colors, faces, shared = marching_cubes(
+        tsdf, color, first + 0.5, voxel_size
+    )
     return SurfacePart(
         region, positions, normals, np.rint(colors.clip(0, 255)).astype(np.uint8), faces, shared
     )

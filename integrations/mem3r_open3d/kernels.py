@@ -166,7 +166,8 @@ def update_blocks(
 
     The running weighted mean of truncated signed distances of Curless and Levoy (SIGGRAPH 1996), with
     the distance along z as in KinectFusion (Newcombe et al., ISMAR 2011). A voxel further than the
-    truncation behind the surface is left alone.
+    truncation behind the surface is left alone. A voxel stands for the middle of its cell, as in Open3D's
+    ScalableTSDFVolume: where depth is coarse, surfaces of shifted lattices differ by most of a voxel.
 
     Args:
         tsdf: Signed distance over truncation, shape (slots, 512), voxels in z, y, x order.
@@ -197,7 +198,7 @@ def update_blocks(
     signed = np.float32(sign)
     for b in prange(len(slots)):
         slot = slots[b]
-        corner = blocks[b].astype(np.float64) * (BLOCK_SIZE * voxel_size)
+        corner = (blocks[b].astype(np.float64) * BLOCK_SIZE + 0.5) * voxel_size
         x0 = np.float32(
             pose[0, 0] * corner[0] + pose[0, 1] * corner[1] + pose[0, 2] * corner[2] + pose[0, 3]
         )

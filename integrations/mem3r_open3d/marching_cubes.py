@@ -85,7 +85,7 @@ def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
 def marching_cubes(
     tsdf: NDArray[np.float32],
     color: NDArray[np.float32],
-    first: NDArray[np.int64],
+    first: NDArray[np.float64],
     voxel_size: float,
 ) -> Mesh:
     """The surface between negative and positive voxels, without that of the outermost layer of cubes.
@@ -147,7 +147,7 @@ def _crossed(cases: NDArray[np.uint8], rim: bool) -> NDArray[np.int64]:
 def _march(
     tsdf: NDArray[np.float32],
     color: NDArray[np.float32],
-    first: NDArray[np.int64],
+    first: NDArray[np.float64],
     voxel_size: float,
     counts: NDArray[np.int64],
     edges: NDArray[np.int64],
@@ -198,7 +198,7 @@ def _march(
 @njit(nogil=True, cache=True, inline="always")
 def _vertex_place(
     tsdf: NDArray[np.float32],
-    first: NDArray[np.int64],
+    first: NDArray[np.float64],
     voxel_size: float,
     i: int,
     j: int,
@@ -221,7 +221,7 @@ def _vertex_place(
 @njit(nogil=True, cache=True, inline="always")
 def _place_vertex(
     color: NDArray[np.float32],
-    first: NDArray[np.int64],
+    first: NDArray[np.float64],
     voxel_size: float,
     i: int,
     j: int,

@@ -75,7 +75,7 @@ class TorchVoxels:
         """See `Voxels`."""
         depth, depth_weight = self._here(frame.depth).ravel(), self._here(frame.weight).ravel()
         image = self._here(frame.image).reshape(-1, 3)
-        corners = unpack_keys(keys).astype(np.float64) * (BLOCK_SIZE * voxel_size)
+        corners = (unpack_keys(keys).astype(np.float64) * BLOCK_SIZE + 0.5) * voxel_size
         for start in range(0, len(slots), _BLOCKS_AT_A_TIME):
             part = slice(start, start + _BLOCKS_AT_A_TIME)
             voxel, pixel, picture_pixel, z = self._projected(

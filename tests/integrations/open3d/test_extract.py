@@ -46,7 +46,8 @@ def open3d_mesh(store: BlockStore) -> o3d.t.geometry.TriangleMesh:
     for i, values in enumerate((blocks.tsdf, blocks.weight, blocks.color)):
         attribute = table.value_tensor(i).numpy()
         attribute[slots] = values.reshape(-1, *attribute.shape[1:])
-    return grid.extract_triangle_mesh(weight_threshold=MeshConfig().min_weight)
+    mesh = grid.extract_triangle_mesh(weight_threshold=MeshConfig().min_weight)
+    return mesh.translate(np.full(3, VOXEL / 2))  # its voxels lie at the corner of their cells
 
 
 def test_regions_together_have_the_vertices_that_open3d_extracts_in_one_go(store, mesh):

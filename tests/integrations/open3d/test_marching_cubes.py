@@ -11,10 +11,10 @@ from mem3r_open3d.marching_cubes import marching_cubes
 EDGE = 9
 
 
-def surface(tsdf: np.ndarray, first: tuple[int, int, int] = (0, 0, 0), voxel: float = 1.0):
+def surface(tsdf: np.ndarray, first: tuple[float, float, float] = (0, 0, 0), voxel: float = 1.0):
     color = np.zeros((*tsdf.shape, 3), np.float32)
     color[..., 0] = np.arange(len(tsdf))  # red rises along x
-    return marching_cubes(tsdf.astype(np.float32), color, np.array(first), voxel)
+    return marching_cubes(tsdf.astype(np.float32), color, np.array(first, np.float64), voxel)
 
 
 def directed_edges(faces: np.ndarray) -> Counter[tuple[int, int]]:

@@ -70,7 +70,7 @@ def test_a_voxel_is_the_weighted_mean_of_what_the_frames_say(tmp_path_factory, y
     volume = BlockVolume(VOXEL, TRUNCATION, store, 3_000)
     blocks = all_blocks(store)
     local = np.indices((BLOCK_SIZE,) * 3)[::-1].reshape(3, -1).T.astype(np.float64)
-    centres = (unpack_keys(blocks.keys)[:, None] * BLOCK_SIZE + local) * VOXEL
+    centres = (unpack_keys(blocks.keys)[:, None] * BLOCK_SIZE + local + 0.5) * VOXEL
     total, distance = np.zeros((2, *blocks.tsdf.shape))
     colour = np.zeros((*blocks.tsdf.shape, 3))
     doubtful = np.zeros(blocks.tsdf.shape, bool)  # rounding decides which pixel, or whether at all
@@ -109,7 +109,8 @@ def test_agrees_with_open3ds_own_integration(tmp_path: Path):
     depth = o3d.t.geometry.Image(o3d.core.Tensor(frame.depth[..., None].copy()))
     color = o3d.t.geometry.Image(o3d.core.Tensor(frame.image.astype(np.float32)))
     camera = o3d.core.Tensor(CAMERA.matrix)
-    pose = o3d.core.Tensor(invert_pose(frame.camera_to_world))
+    half = pose_matrix(np.eye(3), [VOXEL / 2] * 3)  # Open3D's voxels lie at the corner of their cells
+    pose = o3d.core.Tensor(invert_pose(frame.camera_to_world) @ half)
     coordinates = o3d.core.Tensor(unpack_keys(blocks.keys))
     grid.integrate(coordinates, depth, color, camera, camera, pose, 1.0, 100.0, 4.0)
     slots = grid.hashmap().find(coordinates)[0].numpy()
