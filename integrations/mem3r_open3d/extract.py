@@ -10,7 +10,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mem3r_open3d.kernels import BLOCK_SIZE, KEY_BITS, KEY_LIMIT, REGION_SIZE, neighbours, unpack_keys
+from mem3r_open3d.kernels import (
+    BLOCK_SIZE,
+    KEY_BITS,
+    KEY_LIMIT,
+    REGION_SIZE,
+    neighbours,
+    unpack_keys,
+)
 from mem3r_open3d.marching_cubes import marching_cubes
 from mem3r_open3d.store import Blocks, BlockStore
 
@@ -101,18 +108,25 @@ def _region_surface(
 ) -> SurfacePart:
     """The surface of a region from its blocks and those beside it."""
     first = unpack_keys(np.array([region]))[0].astype(np.int64) * _REGION_VOXELS - 1
-    edge = _REGION_VOXELS + 3  # one voxel before, two after: a region's last cubes end in the first of these
+    edge = (
+        _REGION_VOXELS + 3
+    )  # one voxel before, two after: a region's last cubes end in the first of these
     tsdf = np.full((edge, edge, edge), np.nan, np.float32)
     color = np.empty((edge, edge, edge, 3), np.float32)
     for key in (region, *neighbours(np.array([region]))[0].tolist()):
         blocks = cache[key]
         if len(blocks):
             _lay_out(
-                blocks.keys, blocks.tsdf, blocks.weight, blocks.color, first, min_weight, tsdf, color
+                blocks.keys,
+                blocks.tsdf,
+                blocks.weight,
+                blocks.color,
+                first,
+                min_weight,
+                tsdf,
+                color,
             )
-    positions, normals, colors, faces, shared = marching_cubes(
-        tsdf, color, first + 0.5, voxel_size
-    )
+    positions, normals, colors, faces, shared = marching_cubes(tsdf, color, first + 0.5, voxel_size)
     return SurfacePart(
         region, positions, normals, np.rint(colors.clip(0, 255)).astype(np.uint8), faces, shared
     )

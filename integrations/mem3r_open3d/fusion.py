@@ -182,7 +182,16 @@ def remembered_frame(record: FusedFrame, scan: Scan, config: FusionConfig) -> De
 
 
 def _require_same(store: BlockStore, config: FusionConfig) -> None:
-    names = ("voxel", "truncation", "max_depth", "confidence", "max_angle", "cross_check", "stride", "device")
+    names = (
+        "voxel",
+        "truncation",
+        "max_depth",
+        "confidence",
+        "max_angle",
+        "cross_check",
+        "stride",
+        "device",
+    )
     wanted = {name: getattr(config, name) for name in names}
     begun = store.read(_SETTINGS, wanted)
     differences = [

@@ -72,7 +72,7 @@ def _fan(loop: list[int], faces_of: dict[int, set[int]]) -> list[tuple[int, ...]
 
 @cache
 def _tables() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """How many triangle corners each case has (256,), on which edges (256, 15), and their lower ends (12,)."""
+    """Triangle corners of each case (256,), the edges they lie on (256, 15), lower ends of edges (12,)."""
     counts = np.zeros(256, np.int64)
     edges = np.zeros((256, _MOST_CORNERS), np.int64)
     for case in range(256):
@@ -175,7 +175,16 @@ def _march(
                 if number < 0:
                     number = numbers[k, j, i, axis] = vertices
                     _place_vertex(
-                        color, first, voxel_size, i, j, k, axis, along, positions[number], colors[number]
+                        color,
+                        first,
+                        voxel_size,
+                        i,
+                        j,
+                        k,
+                        axis,
+                        along,
+                        positions[number],
+                        colors[number],
                     )
                     vertices += 1
                 faces[triangles, corner % 3] = number
@@ -251,7 +260,11 @@ def _normals(
     sums = np.zeros((vertices, 3))
     for triangle in range(len(faces)):
         a, b, c = faces[triangle]
-        px, py, pz = np.float64(positions[a, 0]), np.float64(positions[a, 1]), np.float64(positions[a, 2])
+        px, py, pz = (
+            np.float64(positions[a, 0]),
+            np.float64(positions[a, 1]),
+            np.float64(positions[a, 2]),
+        )
         bx, by, bz = positions[b, 0] - px, positions[b, 1] - py, positions[b, 2] - pz
         cx, cy, cz = positions[c, 0] - px, positions[c, 1] - py, positions[c, 2] - pz
         x, y, z = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx

@@ -18,7 +18,9 @@ def surface(tsdf: np.ndarray, first: tuple[float, float, float] = (0, 0, 0), vox
 
 
 def directed_edges(faces: np.ndarray) -> Counter[tuple[int, int]]:
-    return Counter((int(a), int(b)) for face in faces for a, b in zip(face, np.roll(face, -1)))
+    return Counter(
+        (int(a), int(b)) for face in faces for a, b in zip(face, np.roll(face, -1), strict=True)
+    )
 
 
 levels = st.sampled_from([-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0])

@@ -1,10 +1,13 @@
 import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2  # noqa: F401 - before Open3D
 import numpy as np
 import open3d as o3d
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -19,7 +22,9 @@ from mem3r_open3d.kernels import (
     unpack_keys,
 )
 from mem3r_open3d.store import BlockStore
+from mem3r_open3d.torch_voxels import TorchVoxels
 from mem3r_open3d.volume import BlockVolume
+from mem3r_open3d.voxels import NumbaVoxels, Voxels
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry.pose import invert_pose, pose_matrix, transform_points
 from tests.integrations.open3d.rooms import CAMERA, VOXEL, all_blocks, fused, room_frame
@@ -109,7 +114,9 @@ def test_agrees_with_open3ds_own_integration(tmp_path: Path):
     depth = o3d.t.geometry.Image(o3d.core.Tensor(frame.depth[..., None].copy()))
     color = o3d.t.geometry.Image(o3d.core.Tensor(frame.image.astype(np.float32)))
     camera = o3d.core.Tensor(CAMERA.matrix)
-    half = pose_matrix(np.eye(3), [VOXEL / 2] * 3)  # Open3D's voxels lie at the corner of their cells
+    half = pose_matrix(
+        np.eye(3), [VOXEL / 2] * 3
+    )  # Open3D's voxels lie at the corner of their cells
     pose = o3d.core.Tensor(invert_pose(frame.camera_to_world) @ half)
     coordinates = o3d.core.Tensor(unpack_keys(blocks.keys))
     grid.integrate(coordinates, depth, color, camera, camera, pose, 1.0, 100.0, 4.0)
@@ -155,14 +162,15 @@ def narrow_frame(index: int) -> DepthFrame:
     return frame
 
 
-def test_memory_does_not_change_the_result(tmp_path: Path):
+@pytest.mark.parametrize("kind", [NumbaVoxels, partial(TorchVoxels, torch.device("cpu"))])
+def test_memory_does_not_change_the_result(tmp_path: Path, kind: Callable[[], Voxels]):
     """Blocks that went to disk and came back, in a grid that had erased others, are the same bits."""
     voxel = 0.02
     walk = [narrow_frame(i) for i in (*range(0, 60, 4), *range(60, 0, -4))]
-    free = all_blocks(fused(tmp_path / "a.tsdf", walk, voxel))
+    free = all_blocks(fused(tmp_path / "a.tsdf", walk, voxel, kind()))
     capacity = len(free) // 2
     store = BlockStore(tmp_path / "b.tsdf")
-    volume = BlockVolume(voxel, 4 * voxel, store, capacity)
+    volume = BlockVolume(voxel, 4 * voxel, store, capacity, kind())
     sizes = []
     for frame in walk:
         volume.integrate(frame)
