@@ -80,10 +80,10 @@ def touched_blocks(
             ray_x = pose[0, 0] * x_ray + pose[0, 1] * y_ray + pose[0, 2]
             ray_y = pose[1, 0] * x_ray + pose[1, 1] * y_ray + pose[1, 2]
             ray_z = pose[2, 0] * x_ray + pose[2, 1] * y_ray + pose[2, 2]
-            near = max(z - truncation, 0.0)
-            far = z + truncation
-            length = (far - near) * math.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
-            samples = math.ceil(2.0 * length / block_length) + 1
+            length = math.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
+            near = max(z - truncation / length, 0.0)
+            far = z + truncation / length
+            samples = math.ceil(2.0 * (far - near) * length / block_length) + 1
             for i in range(samples):
                 t = near + (far - near) * i / (samples - 1)
                 key = _pack(
@@ -164,9 +164,8 @@ def update_blocks(
 ) -> None:
     """Fuse a depth map into blocks, or take it out again.
 
-    The running weighted mean of truncated signed distances of Curless and Levoy (SIGGRAPH 1996), with
-    the distance along z as in KinectFusion (Newcombe et al., ISMAR 2011). A voxel further than the
-    truncation behind the surface is left alone. A voxel stands for the middle of its cell, as in Open3D's
+    The running weighted mean of truncated signed distances along the ray of Curless and Levoy (SIGGRAPH
+    1996). A voxel further than the truncation behind the surface is left alone. A voxel stands for the middle of its cell, as in Open3D's
     ScalableTSDFVolume: where depth is coarse, surfaces of shifted lattices differ by most of a voxel.
 
     Args:
@@ -194,7 +193,7 @@ def update_blocks(
     step = (pose[:3, :3] * voxel_size).astype(np.float32)
     inverse_truncation = np.float32(1.0 / truncation)
     band = np.float32(-truncation)
-    one = np.float32(1.0)
+    one, half = np.float32(1.0), np.float32(0.5)
     signed = np.float32(sign)
     for b in prange(len(slots)):
         slot = slots[b]
@@ -228,7 +227,9 @@ def update_blocks(
                     d = depth[row, column]
                     if d <= 0:
                         continue
-                    distance = d - z
+                    x_ray = (np.float32(column) + half - cx) / fx
+                    y_ray = (np.float32(row) + half - cy) / fy
+                    distance = (d - z) * math.sqrt(one + x_ray * x_ray + y_ray * y_ray)
                     if distance < band:
                         continue
                     w = signed * depth_weight[row, column]

@@ -225,6 +225,16 @@ class BlockStore:
             ).fetchone()
         return None if row is None else row[0]
 
+    def surfaces(self) -> Iterator[tuple[int, bytes]]:
+        """What is kept of all regions, rising."""
+        for region in self.regions:
+            with self._errors():
+                row = self._database.execute(
+                    "SELECT data FROM surface WHERE region = ?", (region,)
+                ).fetchone()
+            if row is not None:
+                yield region, row[0]
+
     def save_surface(self, region: int, min_weight: float, data: bytes) -> None:
         """Keep the surface of a region."""
         with self._errors():

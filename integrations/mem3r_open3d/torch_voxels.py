@@ -49,9 +49,9 @@ class TorchVoxels:
         z = depth[row, column].double()
         x_ray = (column.double() * pixel_step + first + 0.5 - cx) / fx
         y_ray = (row.double() * pixel_step + first + 0.5 - cy) / fy
-        near, far = (z - truncation).clamp(min=0.0), z + truncation
-        length = (far - near) * torch.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
-        samples = torch.ceil(2.0 * length / block_length) + 1
+        length = torch.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
+        near, far = (z - truncation / length).clamp(min=0.0), z + truncation / length
+        samples = torch.ceil(2.0 * (far - near) * length / block_length) + 1
         found = [torch.empty(0, dtype=torch.int64, device=self._device)]
         for i in range(int(samples.max()) if len(samples) else 0):
             t = near + (far - near) * i / (samples - 1)
@@ -75,13 +75,14 @@ class TorchVoxels:
         """See `Voxels`."""
         depth, depth_weight = self._here(frame.depth).ravel(), self._here(frame.weight).ravel()
         image = self._here(frame.image).reshape(-1, 3)
+        ray_length = self._ray_lengths(frame).ravel()
         corners = (unpack_keys(keys).astype(np.float64) * BLOCK_SIZE + 0.5) * voxel_size
         for start in range(0, len(slots), _BLOCKS_AT_A_TIME):
             part = slice(start, start + _BLOCKS_AT_A_TIME)
             voxel, pixel, picture_pixel, z = self._projected(
                 self._here(slots[part]), corners[part], frame, voxel_size
             )
-            ahead = depth[pixel] - z
+            ahead = (depth[pixel] - z) * ray_length[pixel]
             seen = (depth[pixel] > 0) & (ahead >= float(np.float32(-truncation)))
             voxel, pixel, picture_pixel = voxel[seen], pixel[seen], picture_pixel[seen]
             value = (ahead[seen] * float(np.float32(1 / truncation))).clamp(max=1.0)
@@ -140,6 +141,14 @@ class TorchVoxels:
         across, down = (a * u + b * v + c for a, b, c in affine)
         across, down = across.long().clamp(0, columns - 1), down.long().clamp(0, rows - 1)
         return place[inside], v.long() * width + u.long(), down * columns + across, z
+
+    def _ray_lengths(self, frame: DepthFrame) -> Tensor:
+        """Length (h, w) of the ray of each pixel to z = 1."""
+        fx, fy, cx, cy = frame.camera.astype(np.float32).tolist()
+        height, width = frame.depth.shape
+        x = (torch.arange(width, dtype=torch.float32, device=self._device) + 0.5 - cx) / fx
+        y = (torch.arange(height, dtype=torch.float32, device=self._device) + 0.5 - cy) / fy
+        return torch.sqrt(1.0 + x * x + (y * y)[:, None])
 
     def _blend(self, voxel: Tensor, value: Tensor, weight: Tensor, color: Tensor) -> None:
         """Bring values, weights (n,) and colours (n, 3) into the means of as many different voxels (n,)."""

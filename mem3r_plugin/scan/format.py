@@ -279,4 +279,4 @@ def decode_confidence(code: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The confidence map, float32 (h, w), of an 8-bit code; 255 reads as 510."""
     shares = np.arange(_CONFIDENCE_MAX) / _CONFIDENCE_MAX
     table = np.append(1.0 / (1.0 - shares), _HIGHEST_CONFIDENCE).astype(np.float32)
-    return table[code]
+    return table.take(code)
