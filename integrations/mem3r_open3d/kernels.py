@@ -165,8 +165,9 @@ def update_blocks(
     """Fuse a depth map into blocks, or take it out again.
 
     The running weighted mean of truncated signed distances along the ray of Curless and Levoy (SIGGRAPH
-    1996). A voxel further than the truncation behind the surface is left alone. A voxel stands for the middle of its cell, as in Open3D's
-    ScalableTSDFVolume: where depth is coarse, surfaces of shifted lattices differ by most of a voxel.
+    1996). A voxel further than the truncation behind the surface is left alone. A voxel stands for the
+    middle of its cell. Both are so in Open3D's ScalableTSDFVolume: where depth is coarse, the surfaces of
+    lattices that are half a voxel apart differ by most of a voxel.
 
     Args:
         tsdf: Signed distance over truncation, shape (slots, 512), voxels in z, y, x order.
