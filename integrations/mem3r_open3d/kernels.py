@@ -195,6 +195,7 @@ def update_blocks(
     inverse_truncation = np.float32(1.0 / truncation)
     band = np.float32(-truncation)
     one, half = np.float32(1.0), np.float32(0.5)
+    over_fx, over_fy = one / fx, one / fy
     signed = np.float32(sign)
     for b in prange(len(slots)):
         slot = slots[b]
@@ -228,8 +229,8 @@ def update_blocks(
                     d = depth[row, column]
                     if d <= 0:
                         continue
-                    x_ray = (np.float32(column) + half - cx) / fx
-                    y_ray = (np.float32(row) + half - cy) / fy
+                    x_ray = (np.float32(column) + half - cx) * over_fx
+                    y_ray = (np.float32(row) + half - cy) * over_fy
                     distance = (d - z) * math.sqrt(one + x_ray * x_ray + y_ray * y_ray)
                     if distance < band:
                         continue

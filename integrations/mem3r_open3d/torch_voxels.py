@@ -146,8 +146,9 @@ class TorchVoxels:
         """Length (h, w) of the ray of each pixel to z = 1."""
         fx, fy, cx, cy = frame.camera.astype(np.float32).tolist()
         height, width = frame.depth.shape
-        x = (torch.arange(width, dtype=torch.float32, device=self._device) + 0.5 - cx) / fx
-        y = (torch.arange(height, dtype=torch.float32, device=self._device) + 0.5 - cy) / fy
+        column = torch.arange(width, dtype=torch.float32, device=self._device)
+        row = torch.arange(height, dtype=torch.float32, device=self._device)
+        x, y = (column + 0.5 - cx) * (1 / fx), (row + 0.5 - cy) * (1 / fy)
         return torch.sqrt(1.0 + x * x + (y * y)[:, None])
 
     def _blend(self, voxel: Tensor, value: Tensor, weight: Tensor, color: Tensor) -> None:
