@@ -10,13 +10,19 @@ from pathlib import Path
 
 from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, scan_frame
-from mem3r_open3d.fusion import Change, Fusion, fused_frame, remembered_frame, resolve
+from mem3r_open3d.fusion import (
+    Change,
+    Fusion,
+    fused_frame,
+    remembered_frame,
+    resolve,
+    voxels_on,
+)
 from mem3r_open3d.mesh import MeshConfig, write_surface
 from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
 from mem3r_plugin.errors import Mem3RError, OutputError, ScanError
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.scan import Scan
-from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.stream.prefetch import prefetch
 
 _READ_AHEAD = 4
@@ -79,7 +85,7 @@ def fuse(
     """
     config, mesh = config or FusionConfig(), mesh or MeshConfig()
     mesh.check(output)
-    pick_device(config.device)  # before anything is replaced
+    voxels_on(config.device)  # says whether it can be used, before anything is replaced
     state = state_file(output)
     _make_way(state, resume, overwrite)
     with BlockStore(state) as store:

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, scan_frame, witnesses
 from mem3r_open3d.store import BlockStore, FusedFrame
-from mem3r_open3d.torch_voxels import TorchVoxels
 from mem3r_open3d.volume import BLOCK_BYTES, BlockVolume
 from mem3r_open3d.voxels import NumbaVoxels, Voxels
 from mem3r_plugin.errors import ScanError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.scan.format import CONFIDENCE, DEPTH, frame_file
-from mem3r_plugin.stream.front_end import pick_device
 
 WORKING_BYTES = 200_000_000
 """Memory beside the blocks: frames read ahead, SQLite's pages, regions on their way to disk and back."""
@@ -102,13 +100,18 @@ class Fusion:
 
 
 def voxels_on(device: str) -> Voxels:
-    """Voxels on a device that torch knows: on the CPU compiled by numba, elsewhere by torch.
+    """Voxels on a device that torch knows: on `cpu` compiled by numba, elsewhere by torch.
 
     Raises:
         ConfigError: the device cannot be used here.
     """
-    place = pick_device(device)
-    return NumbaVoxels() if place.type == "cpu" else TorchVoxels(place)
+    if device == "cpu":
+        return NumbaVoxels()
+    # Torch takes 200 MB, which a fusion on the CPU does not need.
+    from mem3r_open3d.torch_voxels import TorchVoxels
+    from mem3r_plugin.stream.front_end import pick_device
+
+    return TorchVoxels(pick_device(device))
 
 
 def resolve(config: FusionConfig, store: BlockStore, first: DepthFrame) -> FusionConfig:
