@@ -110,7 +110,7 @@ def _region_surface(
     first = unpack_keys(np.array([region]))[0].astype(np.int64) * _REGION_VOXELS - 1
     edge = (
         _REGION_VOXELS + 3
-    )  # one voxel before, two after: a region's last cubes end in the first of these
+    )  # one voxel before, and two after: the last cubes end in the first of them
     tsdf = np.full((edge, edge, edge), np.nan, np.float32)
     color = np.empty((edge, edge, edge, 3), np.float32)
     for key in (region, *neighbours(np.array([region]))[0].tolist()):
