@@ -73,7 +73,7 @@ class Sequence:
         truth = _depth_points(scan, self.max_depth)
         for voxel in self.voxels:
             theirs = legacy_mesh(scan, voxel, self.max_depth)
-            for label, angle in (("as Open3D's", 90.0), ("by default", FusionConfig.max_angle)):
+            for label, angle in (("by default", None), ("as for learned depth", 80.0)):
                 ours = _fused(scan, voxel, self.work, self.max_depth, angle)
                 there, back = distances(ours, theirs), distances(theirs, ours)
                 chamfer = (there.mean() + back.mean()) / 2
@@ -204,7 +204,7 @@ def _fused(
     voxel: float,
     work: Path,
     max_depth: float,
-    max_angle: float = FusionConfig.max_angle,
+    max_angle: float | None = None,
 ) -> o3d.geometry.TriangleMesh:
     """The surface that `mem3r fuse` makes of a scan."""
     output = work / "fused.ply"

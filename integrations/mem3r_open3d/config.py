@@ -26,9 +26,10 @@ class FusionConfig:
     """Depth beyond this is not used; in the scan's unit."""
     confidence: float = 0.0
     """Depth of lower confidence is not used: from 0, everything, to 1, nothing."""
-    max_angle: float = 80.0
+    max_angle: float | None = None
     """Depth seen at a flatter angle to its surface, in degrees from head-on, is not used. That takes
-    out the flying pixels at depth edges as well; 90 keeps all."""
+    out the flying pixels at depth edges as well; 90 keeps all. By default 80, but all of what a sensor
+    measured (`mem3r import-rgbd`)."""
     cross_check: int = 0
     """Depth that the frame so many steps before or after looks right through is not used; 0 asks none.
     Takes out what floats in free space; where poses change later, all is fused anew."""
@@ -37,6 +38,8 @@ class FusionConfig:
     memory: str = "4GB"
     """How much the fusion may hold at a time, on top of what the program needs by itself; the rest
     waits on disk."""
+    device: str = "cpu"
+    """Where frames are fused: cpu, or cuda for a GPU, of whose memory the blocks then take `memory`."""
     checkpoint_every: int = 500
     """Save after this many frames, for --resume."""
 
@@ -55,7 +58,7 @@ class FusionConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}, it must be at least {least}")
         if not 0 <= self.confidence <= 1:
             raise ConfigError(f"confidence is {self.confidence}, it must be from 0 to 1")
-        if not 0 < self.max_angle <= 90:
+        if self.max_angle is not None and not 0 < self.max_angle <= 90:
             raise ConfigError(f"max_angle is {self.max_angle}, it must be from 0 to 90 degrees")
         if self.voxel and self.truncation and self.truncation < self.voxel:
             raise ConfigError(

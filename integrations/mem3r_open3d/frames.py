@@ -23,6 +23,9 @@ from mem3r_plugin.stream.estimate import FrameEstimate
 WEIGHT_STEP = 1 / 256
 """Weights are multiples of this, so that a sum of them is exact and taking one out leaves no rest."""
 
+_LEARNED_MAX_ANGLE, _MEASURED_MAX_ANGLE = 80.0, 90.0
+"""`FusionConfig.max_angle` by default; a network draws surfaces out where its depth jumps."""
+
 _FARTHER = 0.05
 """How much farther than a surface one must have seen to have looked through it, as a share of depth."""
 
@@ -64,6 +67,7 @@ def scan_frame(scan: Scan, index: int, config: FusionConfig) -> DepthFrame:
         np.array(scan.transform.inverse.matrix),
         scan.frames[index].camera_to_world,
         config,
+        _MEASURED_MAX_ANGLE if scan.header.depth_is_measured else _LEARNED_MAX_ANGLE,
     )
     for other in witnesses(scan, index, config):
         through = looked_through(
@@ -103,6 +107,7 @@ def estimate_frame(estimate: FrameEstimate, depth_unit: float, config: FusionCon
         np.array(estimate.transform.inverse.matrix),
         estimate.camera_to_world,
         config,
+        _LEARNED_MAX_ANGLE,
     )
 
 
@@ -114,6 +119,7 @@ def _frame(
     to_image: NDArray[np.float64],
     camera_to_world: NDArray[np.float64],
     config: FusionConfig,
+    usual_max_angle: float,
 ) -> DepthFrame:
     share = 1 - 1 / confidence
     weight = np.maximum(np.rint(share / WEIGHT_STEP), 1).astype(np.float32) * np.float32(
@@ -130,7 +136,8 @@ def _frame(
         to_image,
         camera_to_world,
     )
-    if config.max_angle < 90:
+    max_angle = usual_max_angle if config.max_angle is None else config.max_angle
+    if max_angle < 90:
         cosine = surface_cosine(frame.depth, frame.camera)
-        frame.depth[cosine < np.cos(np.radians(config.max_angle))] = 0
+        frame.depth[cosine < np.cos(np.radians(max_angle))] = 0
     return frame

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, scan_frame
-from mem3r_open3d.fusion import Change, Fusion, fused_frame, remembered_frame, resolve
+from mem3r_open3d.fusion import (
+    Change,
+    Fusion,
+    fused_frame,
+    remembered_frame,
+    resolve,
+    voxels_on,
+)
 from mem3r_open3d.mesh import MeshConfig, write_surface
 from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
 from mem3r_plugin.errors import Mem3RError, OutputError, ScanError
@@ -74,10 +81,11 @@ def fuse(
     Raises:
         ScanError: the scan cannot be read, has no depth, or the fusion cannot be continued.
         OutputError: something cannot be written; the last checkpoint stays.
-        ConfigError: the voxels are too small for the memory.
+        ConfigError: the voxels are too small for the memory, or the device cannot be used.
     """
     config, mesh = config or FusionConfig(), mesh or MeshConfig()
     mesh.check(output)
+    voxels_on(config.device)  # says whether it can be used, before anything is replaced
     state = state_file(output)
     _make_way(state, resume, overwrite)
     with BlockStore(state) as store:

@@ -13,6 +13,7 @@ from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, scan_frame, witnesses
 from mem3r_open3d.store import BlockStore, FusedFrame
 from mem3r_open3d.volume import BLOCK_BYTES, BlockVolume
+from mem3r_open3d.voxels import NumbaVoxels, Voxels
 from mem3r_plugin.errors import ScanError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.scan import Scan
@@ -49,6 +50,7 @@ class Fusion:
 
     Raises:
         ScanError: the store was begun with other options.
+        ConfigError: the device cannot be used.
     """
 
     def __init__(self, store: BlockStore, config: FusionConfig) -> None:
@@ -59,7 +61,9 @@ class Fusion:
         _require_same(store, config)
         self.frames = store.frames()
         capacity = (config.memory_bytes - WORKING_BYTES) // BLOCK_BYTES
-        self.volume = BlockVolume(config.voxel, config.truncation, store, capacity)
+        self.volume = BlockVolume(
+            config.voxel, config.truncation, store, capacity, voxels_on(config.device)
+        )
         self._since_checkpoint = 0
 
     def prepare(self, record: FusedFrame, frame: DepthFrame, sign: float = 1.0) -> Change:
@@ -93,6 +97,21 @@ class Fusion:
         self.volume.flush()
         self.store.commit()
         self._since_checkpoint = 0
+
+
+def voxels_on(device: str) -> Voxels:
+    """Voxels on a device that torch knows: on `cpu` compiled by numba, elsewhere by torch.
+
+    Raises:
+        ConfigError: the device cannot be used here.
+    """
+    if device == "cpu":
+        return NumbaVoxels()
+    # Torch takes 200 MB, which a fusion on the CPU does not need.
+    from mem3r_open3d.torch_voxels import TorchVoxels
+    from mem3r_plugin.stream.front_end import pick_device
+
+    return TorchVoxels(pick_device(device))
 
 
 def resolve(config: FusionConfig, store: BlockStore, first: DepthFrame) -> FusionConfig:
@@ -166,7 +185,16 @@ def remembered_frame(record: FusedFrame, scan: Scan, config: FusionConfig) -> De
 
 
 def _require_same(store: BlockStore, config: FusionConfig) -> None:
-    names = ("voxel", "truncation", "max_depth", "confidence", "max_angle", "cross_check", "stride")
+    names = (
+        "voxel",
+        "truncation",
+        "max_depth",
+        "confidence",
+        "max_angle",
+        "cross_check",
+        "stride",
+        "device",
+    )
     wanted = {name: getattr(config, name) for name in names}
     begun = store.read(_SETTINGS, wanted)
     differences = [

@@ -1,12 +1,13 @@
 """The inner loops of fusion, compiled by numba; all release the GIL.
 
 Open3D's own `integrate` knows neither weights per pixel nor taking a frame out again, and runs on one
-core. These loops work on the arrays of an Open3D `VoxelBlockGrid`, in place.
+core. These loops use both; `torch_voxels` has those that fuse for GPUs.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 from numba import njit, prange
@@ -15,12 +16,19 @@ from numpy.typing import NDArray
 BLOCK_SIZE = 8
 """Voxels along the edge of a block."""
 
+VOXELS = BLOCK_SIZE**3
+"""Voxels of a block."""
+
+REGION_SIZE = 8
+"""Blocks along the edge of a region, the unit in which blocks come from disk and go there."""
+
 KEY_BITS = 21
 """Bits per axis of a packed block key."""
 
 KEY_LIMIT = 1 << (KEY_BITS - 1)
 """Block coordinates lie in [-KEY_LIMIT, KEY_LIMIT)."""
 
+_AROUND = np.array([step for step in product((-1, 0, 1), repeat=3) if any(step)])
 _EMPTY = np.int64(-1)
 _HASH = np.uint64(0x9E3779B97F4A7C15)
 
@@ -72,10 +80,10 @@ def touched_blocks(
             ray_x = pose[0, 0] * x_ray + pose[0, 1] * y_ray + pose[0, 2]
             ray_y = pose[1, 0] * x_ray + pose[1, 1] * y_ray + pose[1, 2]
             ray_z = pose[2, 0] * x_ray + pose[2, 1] * y_ray + pose[2, 2]
-            near = max(z - truncation, 0.0)
-            far = z + truncation
-            length = (far - near) * math.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
-            samples = math.ceil(2.0 * length / block_length) + 1
+            length = math.sqrt(1.0 + x_ray * x_ray + y_ray * y_ray)
+            near = max(z - truncation / length, 0.0)
+            far = z + truncation / length
+            samples = math.ceil(2.0 * (far - near) * length / block_length) + 1
             for i in range(samples):
                 t = near + (far - near) * i / (samples - 1)
                 key = _pack(
@@ -127,6 +135,16 @@ def unpack_keys(keys: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.ascontiguousarray((np.stack(axes, axis=-1) - KEY_LIMIT).astype(np.int32))
 
 
+def region_keys(block_keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Packed keys (n,) of the regions that blocks of packed keys (n,) lie in."""
+    return pack_keys(unpack_keys(block_keys) // REGION_SIZE)
+
+
+def neighbours(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The packed keys (n, 26) of what lies around blocks or regions of packed keys (n,)."""
+    return pack_keys((unpack_keys(keys)[:, None] + _AROUND).reshape(-1, 3)).reshape(-1, 26)
+
+
 @njit(nogil=True, cache=True, parallel=True, error_model="numpy", fastmath={"contract", "arcp"})
 def update_blocks(
     tsdf: NDArray[np.float32],
@@ -146,14 +164,15 @@ def update_blocks(
 ) -> None:
     """Fuse a depth map into blocks, or take it out again.
 
-    The running weighted mean of truncated signed distances of Curless and Levoy (SIGGRAPH 1996), with
-    the distance along z as in KinectFusion (Newcombe et al., ISMAR 2011). A voxel further than the
-    truncation behind the surface is left alone.
+    The running weighted mean of truncated signed distances along the ray of Curless and Levoy (SIGGRAPH
+    1996). A voxel further than the truncation behind the surface is left alone. A voxel stands for the
+    middle of its cell. Both are so in Open3D's ScalableTSDFVolume: where depth is coarse, the surfaces of
+    lattices that are half a voxel apart differ by most of a voxel.
 
     Args:
         tsdf: Signed distance over truncation, shape (slots, 512), voxels in z, y, x order.
         weight: Sum of weights, shape (slots, 512).
-        color: Mean RGB from 0 to 255, shape (slots, 1536).
+        color: Mean RGB from 0 to 255, shape (slots, 512, 3).
         slots: The rows of the blocks to update, shape (n,).
         blocks: Their block coordinates, shape (n, 3).
         depth: z-depth, shape (h, w); 0 where there is none.
@@ -175,11 +194,12 @@ def update_blocks(
     step = (pose[:3, :3] * voxel_size).astype(np.float32)
     inverse_truncation = np.float32(1.0 / truncation)
     band = np.float32(-truncation)
-    one = np.float32(1.0)
+    one, half = np.float32(1.0), np.float32(0.5)
+    over_fx, over_fy = one / fx, one / fy
     signed = np.float32(sign)
     for b in prange(len(slots)):
         slot = slots[b]
-        corner = blocks[b].astype(np.float64) * (BLOCK_SIZE * voxel_size)
+        corner = (blocks[b].astype(np.float64) * BLOCK_SIZE + 0.5) * voxel_size
         x0 = np.float32(
             pose[0, 0] * corner[0] + pose[0, 1] * corner[1] + pose[0, 2] * corner[2] + pose[0, 3]
         )
@@ -209,7 +229,9 @@ def update_blocks(
                     d = depth[row, column]
                     if d <= 0:
                         continue
-                    distance = d - z
+                    x_ray = (np.float32(column) + half - cx) * over_fx
+                    y_ray = (np.float32(row) + half - cy) * over_fy
+                    distance = (d - z) * math.sqrt(one + x_ray * x_ray + y_ray * y_ray)
                     if distance < band:
                         continue
                     w = signed * depth_weight[row, column]
@@ -217,7 +239,7 @@ def update_blocks(
                     if total <= np.float32(0.0):  # the last frame of this voxel was taken out
                         weight[slot, voxel] = np.float32(0.0)
                         tsdf[slot, voxel] = np.float32(0.0)
-                        color[slot, 3 * voxel : 3 * voxel + 3] = np.float32(0.0)
+                        color[slot, voxel] = np.float32(0.0)
                         continue
                     weight[slot, voxel] = total
                     share = w / total
@@ -228,7 +250,7 @@ def update_blocks(
                     x, y = min(max(x, 0), columns - 1), min(max(y, 0), rows - 1)
                     for c in range(3):
                         fresh = np.float32(image[y, x, c])
-                        color[slot, 3 * voxel + c] += (fresh - color[slot, 3 * voxel + c]) * share
+                        color[slot, voxel, c] += (fresh - color[slot, voxel, c]) * share
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "arcp"})

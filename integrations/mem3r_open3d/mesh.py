@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_open3d.config import FusionConfig
-from mem3r_open3d.extract import SurfacePart, neighbour_tiles, surface_parts, tiles
+from mem3r_open3d.extract import SurfacePart, surface_parts
 from mem3r_open3d.islands import without_islands
+from mem3r_open3d.kernels import neighbours
 from mem3r_open3d.mesh_files import FACE, VERTEX, WRITERS, Records
 from mem3r_open3d.store import BlockStore
 from mem3r_open3d.volume import BLOCK_BYTES
@@ -75,7 +76,7 @@ def write_surface(
     assert fusion.voxel is not None
     cached_blocks = fusion.memory_bytes // 3 // BLOCK_BYTES
     parts = surface_parts(store, fusion.voxel, config.min_weight, cached_blocks)
-    total = len(tiles(store))
+    total = len(store.regions)
     with export_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as name:
@@ -101,8 +102,9 @@ class _Weld:
         self._vertex_file = self._vertex_path.open("wb")
         self._face_file = self._face_path.open("wb")
         self._vertex_count = self._face_count = 0
-        # By tile: positions and numbers of the vertices that tiles to come may share.
+        # By region: positions and numbers of the vertices that regions to come may share.
         self._seams: dict[int, tuple[NDArray[np.void], NDArray[np.int64]]] = {}
+        self._over_after: dict[int, int] = {}  # the last region that may share them
 
     def __enter__(self) -> _Weld:
         return self
@@ -126,15 +128,19 @@ class _Weld:
         place = np.full(len(part.positions), -1)
         seam = np.flatnonzero(part.shared)
         seam_keys = np.ascontiguousarray(part.positions[seam]).view("V12").ravel()
-        for tile in neighbour_tiles(part.tile):
-            if tile in self._seams:
-                keys, numbers = self._seams[tile]
-                _, mine, theirs = np.intersect1d(seam_keys, keys, return_indices=True)
+        around = neighbours(np.array([part.region]))[0].tolist()
+        for region in around:
+            if region in self._seams:
+                keys, numbers = self._seams[region]
+                _, mine, theirs = np.intersect1d(
+                    seam_keys, keys, assume_unique=True, return_indices=True
+                )
                 place[seam[mine]] = numbers[theirs]
         fresh = np.flatnonzero(place < 0)
         place[fresh] = self._vertex_count + np.arange(len(fresh))
-        self._forget_before(part.tile)
-        self._seams[part.tile] = seam_keys, place[seam]
+        self._forget_before(part.region)
+        self._seams[part.region] = seam_keys, place[seam]
+        self._over_after[part.region] = max(around)
         records = np.empty(len(fresh), VERTEX)
         records["position"] = part.positions[fresh]
         records["normal"] = part.normals[fresh]
@@ -144,8 +150,7 @@ class _Weld:
         self._vertex_count += len(fresh)
         self._face_count += len(part.faces)
 
-    def _forget_before(self, tile: int) -> None:
-        """Drop the seams that no tile from this one on can share, given that tiles come in order."""
-        over = [key for key in self._seams if max(neighbour_tiles(key)) < tile]
-        for key in over:
-            del self._seams[key]
+    def _forget_before(self, region: int) -> None:
+        """Drop the seams that no region from this one on can share, given that regions come in order."""
+        for key in [key for key, last in self._over_after.items() if last < region]:
+            del self._seams[key], self._over_after[key]

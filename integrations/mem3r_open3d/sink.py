@@ -7,7 +7,7 @@ from pathlib import Path
 from mem3r_open3d.config import FusionConfig
 from mem3r_open3d.frames import DepthFrame, estimate_frame
 from mem3r_open3d.fuse import fuse, state_file
-from mem3r_open3d.fusion import Fusion, frame_digest, resolve
+from mem3r_open3d.fusion import Fusion, frame_digest, resolve, voxels_on
 from mem3r_open3d.mesh import MeshConfig
 from mem3r_open3d.store import BlockStore, FusedFrame, remove_store
 from mem3r_plugin.errors import ConfigError
@@ -28,7 +28,7 @@ class TsdfSink:
         mesh: How the surface is taken from the volume.
 
     Raises:
-        ConfigError: `config` asks for a cross-check.
+        ConfigError: `config` asks for a cross-check, or for a device that cannot be used.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class TsdfSink:
             raise ConfigError(
                 "cross_check asks frames that are still to come; use `mem3r fuse` later"
             )
+        voxels_on(self._config.device)
         self._mesh = mesh or MeshConfig()
         self._scan: Scan | None = None
         self._position = 0

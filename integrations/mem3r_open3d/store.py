@@ -17,22 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mem3r_open3d.kernels import BLOCK_SIZE
+from mem3r_open3d.kernels import VOXELS
 from mem3r_plugin.errors import OutputError, ScanError
 from mem3r_plugin.geometry import Intrinsics
 
-VOXELS = BLOCK_SIZE**3
-"""Voxels of a block."""
-
 _FORMAT = "mem3r-tsdf"
-_VERSION = 1
+_VERSION = 2
 _CACHE_BYTES = 32_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS regions (
-    key INTEGER PRIMARY KEY, version INTEGER NOT NULL, blocks INTEGER NOT NULL, data BLOB NOT NULL);
+    key INTEGER PRIMARY KEY, blocks INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS surface (
-    tile INTEGER PRIMARY KEY, made_from TEXT NOT NULL, data BLOB NOT NULL);
+    region INTEGER PRIMARY KEY, min_weight REAL NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS frames (
     position INTEGER PRIMARY KEY, digest TEXT NOT NULL, scan TEXT NOT NULL, camera TEXT NOT NULL,
     camera_to_world BLOB NOT NULL);
@@ -154,9 +151,8 @@ class BlockStore:
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.executescript(_SCHEMA)
             self._database.execute("BEGIN IMMEDIATE")
-            rows = self._database.execute("SELECT key, version, blocks FROM regions").fetchall()
-        self._regions: dict[int, tuple[int, int]] = {key: (version, n) for key, version, n in rows}
-        self._last_version = max((version for version, _ in self._regions.values()), default=0)
+            rows = self._database.execute("SELECT key, blocks FROM regions").fetchall()
+        self._counts: dict[int, int] = dict(rows)
         if self.read("format", {"name": _FORMAT, "version": _VERSION})["version"] != _VERSION:
             raise ScanError(f"{path} is a fusion of another version; start again with --overwrite")
         self.note("format", {"name": _FORMAT, "version": _VERSION})
@@ -183,60 +179,74 @@ class BlockStore:
     @property
     def regions(self) -> list[int]:
         """Keys of the regions that hold blocks, rising."""
-        return sorted(self._regions)
+        return sorted(self._counts)
 
     def count(self, region: int) -> int:
         """How many blocks of a region are on disk."""
-        return self._regions.get(region, (0, 0))[1]
-
-    def version(self, region: int) -> int:
-        """Another number each time that the region is saved; 0 where it holds no blocks."""
-        return self._regions.get(region, (0, 0))[0]
+        return self._counts.get(region, 0)
 
     def load(self, region: int) -> Blocks:
         """The blocks of a region; none where it holds none."""
+        if region not in self._counts:
+            return _NOTHING
         with self._errors():
             row = self._database.execute(
                 "SELECT blocks, data FROM regions WHERE key = ?", (region,)
             ).fetchone()
-        return _NOTHING if row is None else Blocks.decode(*row)
+        return Blocks.decode(*row)
 
     def save(self, region: int, blocks: Blocks) -> None:
         """Replace what is on disk of a region."""
         with self._errors():
             if len(blocks) == 0:
                 self._database.execute("DELETE FROM regions WHERE key = ?", (region,))
-                self._regions.pop(region, None)
+                self._counts.pop(region, None)
                 return
-            self._last_version += 1
             self._database.execute(
-                "INSERT OR REPLACE INTO regions VALUES (?, ?, ?, ?)",
-                (region, self._last_version, len(blocks), blocks.encode()),
+                "INSERT OR REPLACE INTO regions VALUES (?, ?, ?)",
+                (region, len(blocks), blocks.encode()),
             )
-            self._regions[region] = self._last_version, len(blocks)
+            self._counts[region] = len(blocks)
 
     def clear(self) -> None:
         """Take out all blocks and frames."""
         with self._errors():
             for table in ("regions", "surface", "frames"):
                 self._database.execute(f"DELETE FROM {table}")
-        self._regions.clear()
+        self._counts.clear()
 
     # -- surface ---------------------------------------------------------------------------------
 
-    def load_surface(self, tile: int, made_from: str) -> bytes | None:
-        """What `save_surface` kept for a tile, if it was made from the same."""
+    def load_surface(self, region: int, min_weight: float) -> bytes | None:
+        """What `save_surface` kept of a region with the same `min_weight`, unless it was forgotten."""
         with self._errors():
             row = self._database.execute(
-                "SELECT data FROM surface WHERE tile = ? AND made_from = ?", (tile, made_from)
+                "SELECT data FROM surface WHERE region = ? AND min_weight = ?", (region, min_weight)
             ).fetchone()
         return None if row is None else row[0]
 
-    def save_surface(self, tile: int, made_from: str, data: bytes) -> None:
-        """Keep the surface of a tile."""
+    def surfaces(self) -> Iterator[tuple[int, bytes]]:
+        """What is kept of all regions, rising."""
+        for region in self.regions:
+            with self._errors():
+                row = self._database.execute(
+                    "SELECT data FROM surface WHERE region = ?", (region,)
+                ).fetchone()
+            if row is not None:
+                yield region, row[0]
+
+    def save_surface(self, region: int, min_weight: float, data: bytes) -> None:
+        """Keep the surface of a region."""
         with self._errors():
             self._database.execute(
-                "INSERT OR REPLACE INTO surface VALUES (?, ?, ?)", (tile, made_from, data)
+                "INSERT OR REPLACE INTO surface VALUES (?, ?, ?)", (region, min_weight, data)
+            )
+
+    def forget_surface(self, regions: Iterable[int]) -> None:
+        """Drop what was kept of the surface of some regions."""
+        with self._errors():
+            self._database.executemany(
+                "DELETE FROM surface WHERE region = ?", ((region,) for region in regions)
             )
 
     # -- frames and notes ----------------------------------------------------------------------
@@ -251,7 +261,7 @@ class BlockStore:
                 digest,
                 Path(scan),
                 Intrinsics(**json.loads(camera)),
-                np.frombuffer(pose, np.float64).reshape(4, 4),
+                np.frombuffer(pose, np.float64).reshape(4, 4).copy(),  # writable
             )
             for position, digest, scan, camera, pose in rows
         }

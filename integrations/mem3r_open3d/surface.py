@@ -10,6 +10,8 @@ import numpy as np
 import open3d as o3d
 from numpy.typing import NDArray
 
+from mem3r_open3d.extract import SurfacePart
+from mem3r_open3d.store import BlockStore
 from mem3r_plugin.errors import SourceError
 from mem3r_plugin.exports.point_cloud import colour_points, confident_points
 from mem3r_plugin.scan import Scan
@@ -62,6 +64,30 @@ def load_surface(file: Path) -> Surface:
     if not cloud.has_points():
         raise SourceError(f"{file} holds neither triangles nor points, or is damaged")
     return _surface(cloud.points, cloud.colors, cloud.normals, None)
+
+
+def thinned_surface(state: Path, step: int) -> Surface:
+    """Every `step`-th vertex of the surface that a fusion made last, for a look at one that is too large.
+
+    Args:
+        state: The file of the fusion, see `fuse.state_file`.
+        step: How many vertices one stands for.
+
+    Raises:
+        SourceError: no surface was made yet.
+        ScanError: the file is damaged.
+    """
+    positions, colors, normals = [], [], []
+    with BlockStore(state) as store:
+        for region, data in store.surfaces():
+            part = SurfacePart.decode(region, data)
+            # Copies, so that the rest of the part can go.
+            positions.append(part.positions[::step].copy())
+            colors.append(part.colors[::step].copy())
+            normals.append(part.normals[::step].copy())
+    if not positions:
+        raise SourceError(f"{state} holds no surface yet")
+    return Surface(np.concatenate(positions), np.concatenate(colors), np.concatenate(normals), None)
 
 
 def scan_surface(scan: Scan) -> Surface:

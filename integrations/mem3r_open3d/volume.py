@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from mem3r_open3d.frames import DepthFrame
 from mem3r_open3d.kernels import (
     BLOCK_SIZE,
+    REGION_SIZE,
+    VOXELS,
+    neighbours,
     pack_keys,
-    touched_blocks,
+    region_keys,
     unpack_keys,
-    update_blocks,
 )
-from mem3r_open3d.store import VOXELS, Blocks, BlockStore
+from mem3r_open3d.store import Blocks, BlockStore
+from mem3r_open3d.voxels import NumbaVoxels, Voxels
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.geometry.pose import invert_pose
-
-REGION_SIZE = 8
-"""Blocks along the edge of a region, the unit in which blocks come from disk and go there."""
 
 BLOCK_BYTES = VOXELS * 5 * 4 + 200
 """Memory of a block: distance, weight and colour of its voxels, and its place in the hash map."""
@@ -35,24 +34,6 @@ _SPARE = 1 / 16
 """Share of the capacity that an eviction frees beyond what is needed, so that it is not needed soon."""
 
 
-def region_keys(block_keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Packed keys (n,) of the regions that blocks of packed keys (n,) lie in."""
-    return pack_keys(unpack_keys(block_keys) // REGION_SIZE)
-
-
-def new_grid(voxel_size: float, capacity: int) -> o3d.t.geometry.VoxelBlockGrid:
-    """An empty Open3D grid with room for `capacity` blocks."""
-    float32 = o3d.core.float32
-    return o3d.t.geometry.VoxelBlockGrid(
-        attr_names=("tsdf", "weight", "color"),
-        attr_dtypes=(float32, float32, float32),
-        attr_channels=((1), (1), (3)),
-        voxel_size=voxel_size,
-        block_resolution=BLOCK_SIZE,
-        block_count=capacity,
-    )
-
-
 def _pixel_step(frame: DepthFrame, block_length: float) -> int:
     """Of how many pixels one is enough to meet the blocks that a frame touches."""
     sample = frame.depth[::8, ::8]
@@ -64,10 +45,10 @@ def _pixel_step(frame: DepthFrame, block_length: float) -> int:
 
 
 class BlockVolume:
-    """Fuses depth maps into the blocks of an Open3D `VoxelBlockGrid`.
+    """Fuses depth maps into blocks of 8x8x8 voxels, which an Open3D hash map finds.
 
     Blocks come and go by regions of 8x8x8: a region that a frame touches is read from the store, and
-    when the grid is full those farthest from the camera are written there. Open3D's hash map therefore
+    when there is no more room those farthest from the camera are written there. The hash map therefore
     never grows by itself, which is slow and has corrupted meshes (isl-org/Open3D#3555). What is fused
     does not depend on the capacity, to the last bit.
 
@@ -76,23 +57,29 @@ class BlockVolume:
         truncation: How far from a surface a depth says something.
         store: Where blocks go that are not in memory.
         capacity: The most blocks to hold in memory.
+        voxels: Where they are held and updated; by default the CPU.
     """
 
     def __init__(
-        self, voxel_size: float, truncation: float, store: BlockStore, capacity: int
+        self,
+        voxel_size: float,
+        truncation: float,
+        store: BlockStore,
+        capacity: int,
+        voxels: Voxels | None = None,
     ) -> None:
         self.voxel_size = voxel_size
         self.truncation = truncation
         self.store = store
         self.capacity = capacity
+        self._voxels = NumbaVoxels() if voxels is None else voxels
         self._resident: set[int] = set()
-        self._changed: set[int] = set()
         self._allocate(min(capacity, _FIRST_CAPACITY))
 
     @property
-    def grid(self) -> o3d.t.geometry.VoxelBlockGrid:
-        """The blocks that are in memory now."""
-        return self._grid
+    def room(self) -> tuple[int, int]:
+        """How many blocks are in memory now, and for how many there is room."""
+        return self._blocks.size(), self._blocks.capacity()
 
     def touched(self, frame: DepthFrame) -> NDArray[np.int64]:
         """Packed keys of the blocks that `integrate` will update, shape (n,); safe in any thread.
@@ -124,21 +111,8 @@ class BlockVolume:
             return
         regions = set(np.unique(region_keys(keys)).tolist())
         slots = self._bring(keys, regions, frame)
-        self._changed |= regions
-        update_blocks(
-            *self._attributes,
-            slots,
-            unpack_keys(keys),
-            frame.depth,
-            frame.weight,
-            frame.image,
-            frame.to_image,
-            frame.camera,
-            invert_pose(frame.camera_to_world),
-            self.voxel_size,
-            self.truncation,
-            sign,
-        )
+        self._changed[slots] = True
+        self._voxels.update(slots, keys, frame, self.voxel_size, self.truncation, sign)
 
     def flush(self) -> None:
         """Write what has changed to the store, and keep it in memory as well."""
@@ -148,22 +122,14 @@ class BlockVolume:
     # -- parts -----------------------------------------------------------------------------
 
     def _allocate(self, capacity: int) -> None:
-        self._grid = new_grid(self.voxel_size, capacity)
-        self._blocks = self._grid.hashmap()
-        self._attributes = tuple(
-            self._blocks.value_tensor(i).numpy().reshape(capacity, -1) for i in range(3)
-        )
+        self._blocks = o3d.core.HashSet(capacity, o3d.core.int32, (3,))
+        self._voxels.allocate(capacity)
+        self._changed = np.zeros(capacity, bool)  # slots that the store has not seen so
 
     def _touched(self, frame: DepthFrame, voxel: float, truncation: float) -> NDArray[np.int64]:
-        return touched_blocks(
-            frame.depth,
-            frame.camera,
-            frame.camera_to_world,
-            BLOCK_SIZE * voxel,
-            truncation,
-            _pixel_step(frame, BLOCK_SIZE * voxel),
-            self.capacity,
-        )
+        length = BLOCK_SIZE * voxel
+        step = _pixel_step(frame, length)
+        return self._voxels.touched(frame, length, truncation, step, self.capacity)
 
     @property
     def _most_touched(self) -> int:
@@ -189,7 +155,7 @@ class BlockVolume:
             slots, known = self._find(keys)
             absent = sorted(regions - self._resident)
             wanted = int(np.count_nonzero(~known)) + sum(map(self.store.count, absent))
-            size, room = self._blocks.size(), self._blocks.capacity()
+            size, room = self.room
             if size + wanted <= room:
                 break
             if room < self.capacity:
@@ -210,35 +176,32 @@ class BlockVolume:
         return slots.numpy().astype(np.int64), known.numpy()
 
     def _activate(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Slots (n,) of new, empty blocks; Open3D hands out slots with what an erased block left."""
-        slots = self._blocks.activate(o3d.core.Tensor(unpack_keys(keys)))[0].numpy()
-        slots = slots.astype(np.int64)
-        for attribute in self._attributes:
-            attribute[slots] = 0
+        """Slots (n,) of new, empty blocks; an erased block leaves its slot as it was."""
+        slots = self._insert(keys)
+        self._voxels.clear(slots)
         return slots
 
+    def _insert(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        slots, _ = self._blocks.insert(o3d.core.Tensor(unpack_keys(keys)))
+        return slots.numpy().astype(np.int64)
+
     def _put(self, blocks: Blocks) -> None:
-        if len(blocks) == 0:
-            return
-        slots = self._blocks.activate(o3d.core.Tensor(unpack_keys(blocks.keys)))[0].numpy()
-        for attribute, values in zip(
-            self._attributes, (blocks.tsdf, blocks.weight, blocks.color), strict=True
-        ):
-            attribute[slots] = values.reshape(len(blocks), -1)
+        if len(blocks):
+            values = blocks.tsdf, blocks.weight, blocks.color
+            self._voxels.write(self._insert(blocks.keys), values)
 
     def _grow(self, capacity: int) -> None:
-        """Begin a larger grid by way of the disk, since two at a time could exceed the memory."""
+        """Make more room by way of the disk, since two copies at a time could exceed the memory."""
         self.flush()
         self._resident.clear()
-        self._attributes = ()
-        del self._blocks, self._grid
         self._allocate(capacity)
 
     def _evict(self, wanted: int, keep: Collection[int], frame: DepthFrame) -> None:
         """Write the regions farthest from the camera to disk until `wanted` blocks fit."""
         slots_of = self._slots_by_region()
-        free = self._blocks.capacity() - self._blocks.size()
-        target = wanted + int(_SPARE * self._blocks.capacity())
+        size, room = self.room
+        free = room - size
+        target = wanted + int(_SPARE * room)
         candidates = np.array(sorted(slots_of.keys() - set(keep)), np.int64)
         centres = (unpack_keys(candidates) + 0.5) * (REGION_SIZE * BLOCK_SIZE * self.voxel_size)
         distance = np.linalg.norm(centres - frame.camera_to_world[:3, 3], axis=1)
@@ -270,11 +233,15 @@ class BlockVolume:
 
     def _write(self, region: int, slots: NDArray[np.int64]) -> None:
         """Bring a region on disk up to date, without blocks that nothing is left of."""
-        if region not in self._changed:
+        changed = slots[self._changed[slots]]
+        if not len(changed):
             return
-        tsdf, weight, color = self._attributes
-        used = slots[weight[slots].any(axis=1)]
-        keys = pack_keys(self._coordinates(used))
-        colors = color[used].reshape(-1, VOXELS, 3)
-        self.store.save(region, Blocks(keys, tsdf[used], weight[used], colors))
-        self._changed.discard(region)
+        tsdf, weight, color = self._voxels.read(slots)
+        used = weight.any(axis=1)
+        keys = pack_keys(self._coordinates(slots[used]))
+        self.store.save(region, Blocks(keys, tsdf[used], weight[used], color[used]))
+        self._changed[slots] = False
+        # What is extracted of a region depends on the blocks around it, too.
+        changed_keys = pack_keys(self._coordinates(changed))
+        around = np.append(changed_keys, neighbours(changed_keys))
+        self.store.forget_surface(np.unique(region_keys(around)).tolist())

@@ -19,13 +19,13 @@ try:
     from mem3r_open3d.fuse import fuse, state_file
     from mem3r_open3d.mesh import MeshConfig
     from mem3r_open3d.render import save_picture
-    from mem3r_open3d.surface import load_surface
+    from mem3r_open3d.surface import Surface, load_surface, thinned_surface
 except ModuleNotFoundError as error:
     raise ConfigError(f'fusing needs {error.name}: pip install "mem3r-plugin[open3d]"') from error
 
 _MOST_DRAWN = 1_000_000
-"""Vertices of the largest surface that is drawn unasked: a picture takes memory that `--memory` does not
-count."""
+"""Vertices of the largest surface that is drawn as it is: a picture takes memory that `--memory` does not
+count. Of larger ones so many vertices are drawn at most."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,24 @@ class Fuse:
                 overwrite=self.overwrite,
                 progress=progress,
             )
-            drawn = 0 < report.vertices <= _MOST_DRAWN
-            if drawn:
+            if report.vertices:
                 progress("drawing the surface", 0, 0)
                 poses = np.stack([frame.camera_to_world for frame in scan.frames])
-                save_picture(load_surface(self.output), picture, poses)
+                save_picture(self._surface(report.vertices), picture, poses)
         removed = f", {report.removed} taken out" if report.removed else ""
         print(
             f"{self.output}: {report.vertices} vertices, {report.faces} faces from {report.frames} frames "
             f"({report.added} fused now{removed}), voxel {report.voxel:g}"
         )
-        if drawn:
+        if report.vertices:
             print(f"{picture}: how it looks")
-        elif report.vertices:
-            print(f"note: no picture; `mem3r view {self.output} --picture FILE.png` draws one")
         print(f"note: {state_file(self.output)} keeps the volume for --resume")
+
+    def _surface(self, vertices: int) -> Surface:
+        """What to draw of the surface: all of it, or some of the vertices of a large one."""
+        if vertices <= _MOST_DRAWN:
+            return load_surface(self.output)
+        return thinned_surface(state_file(self.output), -(-vertices // _MOST_DRAWN))
 
 
 def parse(arguments: Sequence[str]) -> Fuse:

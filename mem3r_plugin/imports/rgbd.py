@@ -24,7 +24,7 @@ from mem3r_plugin.geometry.pose import (
     rotation_from_quaternion,
 )
 from mem3r_plugin.scan import Scan, ScanMark, ScanSink
-from mem3r_plugin.scan.format import FRAMES, HEADER, MetricScale, ScanHeader
+from mem3r_plugin.scan.format import FRAMES, HEADER, RGBD, MetricScale, ScanHeader
 from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.images import read_image
@@ -191,7 +191,7 @@ def _header(config: ImportRgbdConfig, sequence: PosedSequence) -> ScanHeader:
     return ScanHeader(
         model={"name": "import-rgbd"},
         settings={"layout": config.layout, "stride": config.stride},
-        source={"kind": "rgbd", "path": str(config.directory.absolute())},
+        source={"kind": RGBD, "path": str(config.directory.absolute())},
         camera_origin="given",
         scale=MetricScale(1.0, 0.0, "the data set, which counts in metres"),
         skipped=tuple(

@@ -41,6 +41,9 @@ STRUCTURE = "structure.npz"
 ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE, STRUCTURE)
 """Everything a scan keeps directly in its folder."""
 
+RGBD = "rgbd"
+"""The kind of source that has measured depth."""
+
 DEPTH_HEADROOM = 16
 """How many times farther than the far end of the first frame a depth may be and still fit."""
 
@@ -103,6 +106,11 @@ class ScanHeader:
     """Number of pixels beyond the farthest depth the code can hold, stored as the farthest."""
     complete: bool = False
     """Whether the source was read to its end."""
+
+    @property
+    def depth_is_measured(self) -> bool:
+        """Whether depth is as a sensor gave it, rather than a network's or found by refinement."""
+        return self.source.get("kind") == RGBD and "refine" not in self.settings
 
     def to_json(self) -> str:
         """The text of `scan.json`."""
@@ -271,4 +279,4 @@ def decode_confidence(code: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The confidence map, float32 (h, w), of an 8-bit code; 255 reads as 510."""
     shares = np.arange(_CONFIDENCE_MAX) / _CONFIDENCE_MAX
     table = np.append(1.0 / (1.0 - shares), _HIGHEST_CONFIDENCE).astype(np.float32)
-    return table[code]
+    return table.take(code)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mem3r_open3d.frames import DepthFrame
 from mem3r_open3d.store import Blocks, BlockStore
 from mem3r_open3d.volume import BlockVolume
+from mem3r_open3d.voxels import Voxels
 from mem3r_plugin.geometry import Intrinsics
 from tests.room_scan import room_colours, room_depth, room_points, room_pose
 
@@ -28,10 +29,12 @@ def room_frame(
     return DepthFrame(depth, np.full_like(depth, weight), colours, CAMERA, np.eye(3)[:2], pose)
 
 
-def fused(path: Path, frames: list[DepthFrame], voxel: float = VOXEL) -> BlockStore:
+def fused(
+    path: Path, frames: list[DepthFrame], voxel: float = VOXEL, voxels: Voxels | None = None
+) -> BlockStore:
     """The store of a volume with some frames in it."""
     store = BlockStore(path)
-    volume = BlockVolume(voxel, 4 * voxel, store, 8_000)
+    volume = BlockVolume(voxel, 4 * voxel, store, 8_000, voxels)
     for frame in frames:
         volume.integrate(frame)
     volume.flush()

@@ -7,8 +7,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from mem3r_open3d.config import FusionConfig
-from mem3r_open3d.extract import _marching_cubes, tiles
+from mem3r_open3d.extract import surface_parts
 from mem3r_open3d.islands import without_islands
+from mem3r_open3d.kernels import BLOCK_SIZE, unpack_keys
 from mem3r_open3d.mesh import MeshConfig, write_surface
 from mem3r_open3d.mesh_files import FACE, VERTEX, Records
 from mem3r_open3d.store import BlockStore
@@ -16,7 +17,7 @@ from mem3r_plugin.errors import ConfigError
 from tests.integrations.open3d.rooms import all_blocks, fused, room_frame
 from tests.room_scan import distance_to_walls, room_colours
 
-VOXEL = 0.027  # the room then takes several tiles
+VOXEL = 0.027  # the room then takes several regions
 CONFIG = FusionConfig(voxel=VOXEL, truncation=4 * VOXEL)
 
 
@@ -33,38 +34,41 @@ def mesh(store: BlockStore, tmp_path_factory: pytest.TempPathFactory) -> o3d.geo
     return o3d.io.read_triangle_mesh(str(file))
 
 
-def triangles(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """All triangles by their coordinates, in an order of their own; direction counts."""
-    corners = np.asarray(vertices, np.float32)[np.asarray(faces)]
-    order = np.lexsort(corners.reshape(-1, 3).T)
-    rank = np.empty(len(order), int)
-    rank[order] = np.arange(len(order))
-    first = rank.reshape(-1, 3).argmin(axis=1)
-    turn = (first[:, None] + np.arange(3)) % 3
-    corners = np.take_along_axis(corners, turn[..., None], axis=1).reshape(-1, 9)
-    return corners[np.lexsort(corners.T)]
+def open3d_mesh(store: BlockStore) -> o3d.t.geometry.TriangleMesh:
+    """What Open3D extracts of the same blocks in one go."""
+    blocks = all_blocks(store)
+    float32 = o3d.core.float32
+    grid = o3d.t.geometry.VoxelBlockGrid(
+        ("tsdf", "weight", "color"), (float32,) * 3, ((1), (1), (3)), VOXEL, BLOCK_SIZE, len(blocks)
+    )
+    table = grid.hashmap()
+    slots = table.activate(o3d.core.Tensor(unpack_keys(blocks.keys)))[0].numpy()
+    for i, values in enumerate((blocks.tsdf, blocks.weight, blocks.color)):
+        attribute = table.value_tensor(i).numpy()
+        attribute[slots] = values.reshape(-1, *attribute.shape[1:])
+    mesh = grid.extract_triangle_mesh(weight_threshold=MeshConfig().min_weight)
+    return mesh.translate(np.full(3, VOXEL / 2))  # its voxels lie at the corner of their cells
 
 
-def test_tiles_together_are_the_surface_extracted_in_one_go(store, mesh):
-    assert len(tiles(store)) > 2
-    whole = _marching_cubes(all_blocks(store), VOXEL, MeshConfig().min_weight)
-    assert whole is not None
-    positions, _, faces = whole
+def test_regions_together_have_the_vertices_that_open3d_extracts_in_one_go(store, mesh):
+    assert len(store.regions) > 8
+    theirs = open3d_mesh(store)
+    positions = theirs.vertex.positions.numpy()
     assert len(mesh.vertices) == len(positions)
-    assert np.array_equal(triangles(mesh.vertices, mesh.triangles), triangles(positions, faces))
+    distance, same = cKDTree(positions).query(np.asarray(mesh.vertices))
+    assert distance.max() < 1e-5
+    assert len(np.unique(same)) == len(positions)
+    assert np.allclose(mesh.vertex_colors, theirs.vertex.colors.numpy()[same], atol=1 / 255)
+    # Where the corners of a cube leave a choice, it may be another one.
+    assert len(mesh.triangles) == pytest.approx(len(theirs.triangle.indices), rel=1e-3)
 
 
 def test_no_seams_and_no_doubled_faces(store, mesh):
     assert mesh.is_edge_manifold()
-    assert len(mesh.get_non_manifold_edges(allow_boundary_edges=True)) == 0
-    extracted = _marching_cubes(all_blocks(store), VOXEL, MeshConfig().min_weight)
-    assert extracted is not None
-    positions, _, faces = extracted
-    whole = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(positions), o3d.utility.Vector3iVector(faces)
-    )
-    rims = [len(m.get_non_manifold_edges(allow_boundary_edges=False)) for m in (mesh, whole)]
-    assert rims[0] == rims[1]
+    assert len(np.unique(np.sort(np.asarray(mesh.triangles)), axis=0)) == len(mesh.triangles)
+    rim = mesh.get_non_manifold_edges(allow_boundary_edges=False)
+    theirs = open3d_mesh(store).to_legacy().get_non_manifold_edges(allow_boundary_edges=False)
+    assert len(rim) == pytest.approx(len(theirs), rel=0.01)
 
 
 def test_vertices_lie_on_the_walls_with_their_colours_and_normals(mesh):
@@ -101,7 +105,7 @@ def test_every_format_holds_the_same_mesh(store, mesh, tmp_path, suffix):
 
 
 def test_a_surface_through_the_voxels_has_one_vertex_in_a_place(tmp_path):
-    voxel = 0.025  # divides the room's walls
+    voxel = 0.04  # three walls of the room then go through the middle of cells
     aligned = fused(tmp_path / "room.tsdf", [room_frame(i) for i in (0, 8)], voxel)
     config = FusionConfig(voxel=voxel, truncation=4 * voxel)
     write_surface(aligned, config, MeshConfig(), tmp_path / "room.ply")
@@ -142,7 +146,9 @@ def test_islands_below_the_limit_are_left_out_and_the_rest_is_kept(tmp_path):
     assert without_islands(*records, 6, tmp_path)[1].count == 0
 
 
-def test_voxels_without_a_sign_change_make_no_mesh(store):
+def test_voxels_without_a_sign_change_make_no_mesh(store, tmp_path):
     blocks = all_blocks(store)
-    free = replace(blocks, tsdf=np.ones_like(blocks.tsdf))
-    assert _marching_cubes(free, VOXEL, MeshConfig().min_weight) is None
+    with BlockStore(tmp_path / "free.tsdf") as free:
+        free.save(0, replace(blocks, tsdf=np.ones_like(blocks.tsdf)))
+        (part,) = surface_parts(free, VOXEL, MeshConfig().min_weight, 1000)
+    assert len(part.positions) == len(part.faces) == 0

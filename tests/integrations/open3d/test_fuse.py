@@ -12,15 +12,19 @@ import cv2
 import numpy as np
 import open3d as o3d
 import pytest
+from scipy.spatial import cKDTree
 
 from mem3r_open3d.config import FusionConfig
+from mem3r_open3d.frames import scan_frame
 from mem3r_open3d.fuse import fuse, state_file
 from mem3r_open3d.mesh import MeshConfig
+from mem3r_open3d.surface import thinned_surface
 from mem3r_plugin.commands.main import main
 from mem3r_plugin.errors import ConfigError, OutputError, ScanError
 from mem3r_plugin.geometry.pose import pose_matrix
 from mem3r_plugin.scan import Scan
-from mem3r_plugin.scan.format import FRAMES, frame_file
+from mem3r_plugin.scan.format import FRAMES, HEADER, frame_file
+from mem3r_plugin.scan.reader import read_header
 from tests.room_scan import distance_to_walls, make_room_scan
 
 VOXEL = 0.04
@@ -247,6 +251,19 @@ def test_the_command_says_what_it_made(room, fresh, tmp_path, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+def test_of_a_large_mesh_some_vertices_are_drawn(room, tmp_path, monkeypatch):
+    monkeypatch.setattr("mem3r_plugin.commands.fuse._MOST_DRAWN", 1000)
+    output = tmp_path / "room.ply"
+    assert main(["fuse", str(room.path), str(output), "--voxel", "0.02"]) == 0
+    points = thinned_surface(state_file(output), 20)
+    everything = vertices(output)
+    assert len(everything) / 20 <= len(points.positions) < len(everything) / 10
+    assert cKDTree(everything).query(points.positions)[0].max() < 1e-6
+    picture = cv2.imread(str(output.with_suffix(".png")))
+    assert picture is not None
+    assert (picture[:480, :640] < 240).any(axis=-1).mean() > 0.1  # no bare background
+
+
 def test_without_open3d_one_line_says_what_to_install(room, tmp_path):
     code = (
         "import sys; sys.modules['open3d'] = None\n"
@@ -257,6 +274,24 @@ def test_without_open3d_one_line_says_what_to_install(room, tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert 'pip install "mem3r-plugin[open3d]"' in done.stderr
+
+
+def test_grazing_depth_is_cut_where_a_network_guessed_and_kept_where_a_sensor_measured(
+    room, tmp_path
+):
+    measured = copy_scan(room, tmp_path / "measured")
+    header = replace(read_header(measured.path), source={"kind": "rgbd", "path": "sensor"})
+    (measured.path / HEADER).write_text(header.to_json())
+    measured = Scan.open(measured.path)
+
+    def depth(scan: Scan, max_angle: float | None) -> np.ndarray:
+        return scan_frame(scan, 3, replace(CONFIG, max_angle=max_angle)).depth
+
+    assert np.array_equal(depth(room, None), depth(room, 80.0))
+    assert np.array_equal(depth(measured, None), measured.depth(3))
+    assert np.count_nonzero(depth(measured, 45.0)) < np.count_nonzero(measured.depth(3))
+    refined = replace(header, settings={**header.settings, "refine": {}})
+    assert header.depth_is_measured and not refined.depth_is_measured
 
 
 def test_what_other_frames_look_through_is_left_out_on_request(room, tmp_path):
