@@ -22,11 +22,12 @@ class MLP(nn.Module):
         super().__init__()
         hidden = hidden or MLP_RATIO * width
         self.fc1 = nn.Linear(width, hidden)
+        self.activation: nn.Module = nn.GELU()
         self.fc2 = nn.Linear(hidden, out or width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (..., width) to (..., out)."""
-        return self.fc2(F.gelu(self.fc1(tokens)))
+        return self.fc2(self.activation(self.fc1(tokens)))
 
 
 class EncoderBlock(nn.Module):

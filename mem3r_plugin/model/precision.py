@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp import is_autocast_available
 
+from mem3r_plugin.model.packed import PackedLinear, can_pack
+
 if TYPE_CHECKING:
     from mem3r_plugin.model.network import ReconstructionNetwork
 
@@ -108,4 +110,18 @@ def convert(network: ReconstructionNetwork, precision: Precision) -> Reconstruct
         low = isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
         if precision == "bfloat16" and low and id(module) not in exact:
             module.to(torch.bfloat16)
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    if precision == "bfloat16" and on_cpu and can_pack():
+        _pack(network, exact)
     return network
+
+
+def _pack(network: nn.Module, exact: set[int]) -> None:
+    """Put packed layers in the place of linear ones, with the GELU of MLPs, except in exact parts."""
+    for parent in [module for module in network.modules() if id(module) not in exact]:
+        gelu_of = getattr(parent, "fc1", None) if hasattr(parent, "activation") else None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and id(child) not in exact:
+                setattr(parent, name, PackedLinear(child, gelu=child is gelu_of))
+        if isinstance(getattr(parent, "fc1", None), PackedLinear):
+            parent.activation = nn.Identity()

@@ -1,7 +1,8 @@
 """Clips of rendered worlds, kept on disk and cut into other sequences at every use.
 
 Rendering a picture takes about as long as learning from it. A clip that is kept can be cut at many places and
-strides, played backwards and mirrored, so its rendering is paid once.
+strides and mirrored, so its rendering is paid once. It is never played backwards: that people go where they
+look is worth knowing.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def render_sequences(
 
 
 def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) -> RenderedViews:
-    """A sequence from a random place of a clip, forwards or backwards, mirrored or not.
+    """A sequence from a random place of a clip, mirrored or not.
 
     Args:
         clip: at least as many frames as `views`.
@@ -83,8 +84,6 @@ def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) 
     stride = max(1, min(stride, (frames - 1) // max(1, views - 1)))
     start = int(rng.integers(frames - (views - 1) * stride))
     chosen = torch.arange(start, start + (views - 1) * stride + 1, stride)
-    if rng.random() < 0.5:
-        chosen = chosen.flip(0)
     images, depth, poses = clip.images[chosen], clip.depth[chosen], clip.camera_to_world[chosen]
     if rng.random() < 0.5:
         images, depth = images.flip(-1), depth.flip(-1)
