@@ -14,8 +14,8 @@ _LARGE = 2**30
 def keep_freed_memory() -> None:
     """Let this process reuse large blocks that it has freed; does nothing where the C library is not glibc.
 
-    By default glibc takes every block above 32 MB from the system and gives it back at once, so that the maps of
-    a dense head are paged in anew for every frame, which takes a third of the head's time.
+    By default glibc takes every block above 32 MB from the system and gives it back at once, so that the
+    maps of a dense head are paged in anew for every frame, which takes a third of the head's time.
     """
     if platform.libc_ver()[0] != "glibc":
         return

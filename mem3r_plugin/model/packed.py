@@ -1,8 +1,8 @@
 """Linear layers whose weights lie as oneDNN multiplies them, for bfloat16 on a CPU.
 
-An ordinary layer brings its weights into that order at every call, writes its bias out to the size of the result
-and leaves the activation to another pass over it. This is the operation that `torch.compile` would put in its
-place, without the minute of compiling.
+An ordinary layer brings its weights into that order at every call, writes its bias out to the size of the
+result and leaves the activation to another pass over it. This is the operation that `torch.compile` would put
+in its place, without the compiling.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_OPERATION = ("_linear_pointwise", "_reorder_linear_weight")
+_OPERATIONS = ("_linear_pointwise", "_reorder_linear_weight")
 
 
 def can_pack() -> bool:
     """Whether this torch has oneDNN with the operations needed."""
-    has = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-    return has and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATION)
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+        return False
+    return all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
 
 
 class PackedLinear(nn.Module):
