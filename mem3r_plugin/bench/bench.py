@@ -25,14 +25,16 @@ from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.model.precision import Precision
 from mem3r_plugin.model.weights import RANDOM, bundled_weights
-from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import FrameEstimate
 from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.stream.run import RunConfig, run
 from mem3r_plugin.stream.stages import StageClock
+from mem3r_plugin.stream.window import window_size
 
 MEMORY_AT = (100, 500, 1000, 5000)
 """Frames after which memory is looked at."""
+WARM_UP_WINDOWS = 2
+"""Windows of frames that do not count."""
 STRETCHES = 10
 """Parts of the run whose speeds are compared."""
 
@@ -45,8 +47,8 @@ class BenchConfig:
     """Name of a preset, or a YAML file."""
     weights: str | None = None
     """Bundled name, file or `random`; by default the bundled ones, or random weights where none are."""
-    size: str = "512x384"
-    """Width and height of the network's pictures, multiples of 16."""
+    size: str | None = None
+    """Width and height of the network's pictures, like 512x384; by default what it was trained on, at 4:3."""
     update: str = "ttt3r"
     """How the state is updated."""
     precision: Precision = "auto"
@@ -64,7 +66,7 @@ class BenchConfig:
         Raises:
             ConfigError: no size, or too few frames.
         """
-        sides = self.size.split("x")
+        sides = (self.size or f"{PATCH}x{PATCH}").split("x")
         if len(sides) != 2 or not all(
             s.isdigit() and int(s) and int(s) % PATCH == 0 for s in sides
         ):
@@ -74,9 +76,11 @@ class BenchConfig:
         if self.frames < 1:
             raise ConfigError(f"frames is {self.frames}, it must be at least 1")
 
-    @property
-    def width_height(self) -> tuple[int, int]:
-        """The pictures' size."""
+    def picture_size(self, network: NetworkConfig) -> tuple[int, int]:
+        """Width and height of the pictures."""
+        if self.size is None:
+            long = network.picture_size
+            return long, max(PATCH, long * 3 // 4 // PATCH * PATCH)
         width, height = map(int, self.size.split("x"))
         return width, height
 
@@ -129,8 +133,9 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     device = pick_device(config.device)
     preset = load_preset("model", config.model, NetworkConfig())
     weights = config.weights or (preset.name if preset.name in bundled_weights() else RANDOM)
+    size = config.picture_size(preset)
     clock = StageClock(device)
-    meter = Meter(clock, warm_up=min(32, max(2, config.frames // 4)))
+    meter = Meter(clock, warm_up=WARM_UP_WINDOWS * window_size((size[1], size[0])))
     with tempfile.TemporaryDirectory(prefix="mem3r-bench-") as folder:
         options = RunConfig(
             source=config.source or "made-up pictures",
@@ -138,21 +143,27 @@ def bench(config: BenchConfig) -> dict[str, Any]:
             model=config.model,
             weights=weights,
             update=config.update,
-            size=max(config.width_height),
+            size=max(size),
             precision=config.precision,
             device=config.device,
             max_frames=config.frames + meter.warm_up,
         )
         before = _peaks(device)
-        pictures = None if config.source else made_up_pictures(config.width_height, options)
+        pictures = None if config.source else made_up_pictures(size, options)
         scan = run(options, source=pictures, sinks=[meter], silent=True, clock=clock)
         after = _peaks(device)
         precision = scan.header.settings["precision"]
-        operations = operations_per_frame(preset, _network_size(scan))
+        operations = operations_per_frame(preset, scan.transform.target_size)
     peak = {name: max(before[name], after[name]) for name in before}
-    speed = frames_per_second(np.array(meter.times))
+    width, height = scan.transform.target_size
+    speed = frames_per_second(np.array(meter.times), window_size((height, width)))
     return {
-        "settings": {**asdict(config), "weights": weights, "precision": precision},
+        "settings": {
+            **asdict(config),
+            "size": f"{width}x{height}",
+            "weights": weights,
+            "precision": precision,
+        },
         "machine": describe_machine(),
         "frames": len(meter.times) - 1,
         "frames_per_second": speed,
@@ -164,22 +175,29 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     }
 
 
-def frames_per_second(times: NDArray[np.float64]) -> dict[str, float]:
-    """Median and quartiles of the speed over stretches of equally many frames written at `times`."""
-    marks = np.unique(np.linspace(0, len(times) - 1, STRETCHES + 1).round().astype(int))
+def frames_per_second(times: NDArray[np.float64], window: int = 1) -> dict[str, float]:
+    """Median and quartiles of the speed over stretches of the frames written at `times`.
+
+    Args:
+        times: seconds, one a frame and one before the first.
+        window: frames that come at once; stretches are multiples of it.
+    """
+    frames = len(times) - 1
+    stretch = window * max(1, frames // (STRETCHES * window))
+    marks = np.arange(0, frames + 1, min(stretch, frames))
     speeds = np.diff(marks) / np.diff(times[marks])
-    lower, median, upper = np.percentile(speeds, [25, 50, 75])
-    whole = (len(times) - 1) / (times[-1] - times[0])
+    lower, median, upper = (float(speed) for speed in np.percentile(speeds, [25, 50, 75]))
+    whole = float(frames / (times[-1] - times[0]))
     return {"median": median, "lower": lower, "upper": upper, "whole": whole}
 
 
 def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
-    """Floating-point operations of a step with pose and depth, pictures of `size` = (height, width)."""
+    """Floating-point operations of a step with pose and depth, pictures of `size` = (width, height)."""
     with torch.device("meta"):
         network = ReconstructionNetwork(config).eval()
-        pictures = torch.empty(1, 3, *size)
+        pictures = torch.empty(1, 3, size[1], size[0])
     with FlopCounterMode(display=False) as counter:
-        network.step(network.initial_state(), network.encode(pictures), size)
+        network.step(network.initial_state(), network.encode(pictures), (size[1], size[0]))
     return int(counter.get_total_flops())
 
 
@@ -210,8 +228,3 @@ def _peaks(device: torch.device) -> dict[str, float]:
         for label, dtype in formats.items()
         for name, peak in (("matmul", matmul_peak), ("attention", attention_peak))
     }
-
-
-def _network_size(scan: Scan) -> tuple[int, int]:
-    width, height = scan.transform.target_size
-    return height, width

@@ -24,7 +24,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 MAX_POSE_ERROR = 1e-2
 """Largest difference of a pose's numbers, beside the length of its translation, that bfloat16 may make."""
 MAX_DEPTH_ERROR = 1e-2
-"""Largest median difference of depth, beside the depth."""
+"""Largest median difference of depth, beside the distance of the point."""
 
 TRIAL_SIZE = (96, 128)
 """Height and width of the pictures on which the formats are compared."""
@@ -73,7 +73,7 @@ def choose_precision(network: ReconstructionNetwork, wanted: Precision) -> Preci
         return "float32"
     exact, rough = (_trial(network, device, p) for p in ("float32", "bfloat16"))
     pose_error = (rough[0] - exact[0]).abs().amax(-1) / exact[0][:, :3].norm(dim=-1).clamp_min(1)
-    depth_error = (rough[1] - exact[1]).abs() / exact[1].abs().clamp_min(1e-6)
+    depth_error = (rough[1] - exact[1])[..., 2].abs() / exact[1].norm(dim=-1).clamp_min(1e-6)
     agrees = pose_error.max() <= MAX_POSE_ERROR and depth_error.median() <= MAX_DEPTH_ERROR
     return "bfloat16" if agrees else "float32"
 
@@ -82,19 +82,19 @@ def choose_precision(network: ReconstructionNetwork, wanted: Precision) -> Preci
 def _trial(
     network: ReconstructionNetwork, device: torch.device, precision: Precision
 ) -> tuple[Tensor, Tensor]:
-    """Poses (frames, 7) and depth (frames, height, width) of a few made-up pictures."""
+    """Poses (frames, 7) and points (frames, height, width, 3) of a few made-up pictures."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(TRIAL_FRAMES, 3, 12, 16, generator=generator)
     pictures = nn.functional.interpolate(coarse, TRIAL_SIZE, mode="bilinear").to(device) * 2 - 1
-    poses, depths = [], []
+    poses, points = [], []
     with arithmetic(device, precision):
         state = network.initial_state()
         for tokens in network.encode(pictures).split(1):
             output, state = network.step(state, tokens, TRIAL_SIZE)
             assert output.points_self is not None
             poses.append(output.pose)
-            depths.append(output.points_self[..., 2])
-    return torch.cat(poses).float(), torch.cat(depths).float()
+            points.append(output.points_self)
+    return torch.cat(poses).float(), torch.cat(points).float()
 
 
 def convert(network: ReconstructionNetwork, precision: Precision) -> ReconstructionNetwork:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from mem3r_plugin.stream.yielding import give_way
+
 
 class Background:
     """Runs what it is given, one after the other, in one thread.
@@ -22,7 +24,7 @@ class Background:
         self._depth = depth
         self._pending: deque[Future[None]] = deque()
         self._failed = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mem3r-write")
+        self._thread = ThreadPoolExecutor(1, "mem3r-write", initializer=give_way)
 
     def __enter__(self) -> Background:
         return self

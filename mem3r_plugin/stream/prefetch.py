@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from mem3r_plugin.stream.yielding import give_way
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """
     iterator = iter(items)
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="mem3r-prefetch") as reader:
+    with ThreadPoolExecutor(1, "mem3r-prefetch", initializer=give_way) as reader:
         pending = deque(reader.submit(next, iterator, end) for _ in range(depth))
         try:
             while (item := pending.popleft().result()) is not end:

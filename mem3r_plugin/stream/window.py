@@ -61,9 +61,9 @@ class Readier:
         return ReadyFrame(frame, picture, transform, keep)
 
 
-def window_size(picture: NDArray[np.uint8]) -> int:
-    """How many frames like `picture` (h, w, 3) pass through the network together."""
-    tokens = picture.shape[0] * picture.shape[1] // PATCH**2
+def window_size(size: tuple[int, int]) -> int:
+    """How many pictures of `size` = (height, width) pass through the network together."""
+    tokens = size[0] * size[1] // PATCH**2
     return min(LARGEST_WINDOW, max(1, WINDOW_TOKENS // tokens))
 
 
@@ -98,7 +98,7 @@ def windows(
                 window = []
                 continue
             if not window:
-                limit = room(window_size(item.picture))
+                limit = room(window_size(item.picture.shape[:2]))
             window.append(item)
             if len(window) >= limit:
                 yield window
