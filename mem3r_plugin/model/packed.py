@@ -1,8 +1,8 @@
 """Linear layers whose weights lie as oneDNN multiplies them, for bfloat16 on a CPU.
 
-An ordinary layer brings its weights into that order at every call, writes its bias out to the size of the result
-and leaves the activation to another pass over it. This is the operation that `torch.compile` would put in its
-place, without the minute of compiling.
+An ordinary layer brings its weights into that order at every call, writes its bias out to the size of the
+result and leaves the activation to another pass over it. This is the operation that `torch.compile` would put
+in its place, without the minute of compiling.
 """
 
 from __future__ import annotations
