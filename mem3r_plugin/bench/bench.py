@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
 from mem3r_plugin.configuration import load_preset
-from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.machine import describe_machine
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.config import PATCH
@@ -30,9 +31,12 @@ from mem3r_plugin.stream.estimate import FrameEstimate
 from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.stream.run import RunConfig, run
 from mem3r_plugin.stream.stages import StageClock
+from mem3r_plugin.stream.window import window_size
 
 MEMORY_AT = (100, 500, 1000, 5000)
 """Frames after which memory is looked at."""
+READ_AHEAD = ("decode", "preprocess")
+"""Stages that are done for many frames before the first one of them is through; they need no warm-up."""
 STRETCHES = 10
 """Parts of the run whose speeds are compared."""
 
@@ -86,7 +90,7 @@ class Meter:
     """A sink that notes when frames come and how much memory there is in use."""
 
     clock: StageClock
-    """Reset when the warm-up is over."""
+    """Reset when the warm-up is over, except for what is read ahead."""
     warm_up: int
     """Frames that do not count."""
     times: list[float] = field(default_factory=list)
@@ -102,11 +106,20 @@ class Meter:
         """One more frame."""
         self._seen += 1
         if self._seen == self.warm_up:
-            self.clock.seconds.clear()
+            for stage in self.clock.seconds.keys() - READ_AHEAD:
+                del self.clock.seconds[stage]
         if self._seen >= self.warm_up:
             self.times.append(time.perf_counter())
         if self._seen - self.warm_up in MEMORY_AT:
             self.memory.append({"frames": self._seen - self.warm_up, **peak_memory()})
+
+    def stages_ms(self) -> dict[str, float]:
+        """Milliseconds a frame of every stage."""
+        measured = len(self.times) - 1
+        return {
+            stage: 1e3 * seconds / (self._seen if stage in READ_AHEAD else measured)
+            for stage, seconds in self.clock.seconds.items()
+        }
 
     def close(self, complete: bool) -> None:
         """End."""
@@ -124,13 +137,13 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     measured before and after the run.
 
     Raises:
-        Mem3RError: the model, weights, source or device cannot be used.
+        Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
     """
     device = pick_device(config.device)
     preset = load_preset("model", config.model, NetworkConfig())
     weights = config.weights or (preset.name if preset.name in bundled_weights() else RANDOM)
     clock = StageClock(device)
-    meter = Meter(clock, warm_up=min(32, max(2, config.frames // 4)))
+    meter = Meter(clock, warm_up=_warm_up(config))
     with tempfile.TemporaryDirectory(prefix="mem3r-bench-") as folder:
         options = RunConfig(
             source=config.source or "made-up pictures",
@@ -146,6 +159,10 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         before = _peaks(device)
         pictures = None if config.source else made_up_pictures(config.width_height, options)
         scan = run(options, source=pictures, sinks=[meter], silent=True, clock=clock)
+        if len(meter.times) < 2:
+            raise SourceError(
+                f"{config.source} has {len(scan)} usable frames: more than {meter.warm_up} are needed"
+            )
         after = _peaks(device)
         precision = scan.header.settings["precision"]
         operations = operations_per_frame(preset, _network_size(scan))
@@ -156,7 +173,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "machine": describe_machine(),
         "frames": len(meter.times) - 1,
         "frames_per_second": speed,
-        "stages_ms": {k: 1e3 * v / (len(meter.times) - 1) for k, v in clock.seconds.items()},
+        "stages_ms": meter.stages_ms(),
         "operations_per_frame": operations,
         "peak": peak,
         "share_of_matmul_peak": operations * speed["median"] / peak[f"matmul_{precision}"],
@@ -178,8 +195,9 @@ def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
     with torch.device("meta"):
         network = ReconstructionNetwork(config).eval()
         pictures = torch.empty(1, 3, *size)
+        state = network.initial_state()
     with FlopCounterMode(display=False) as counter:
-        network.step(network.initial_state(), network.encode(pictures), size)
+        network.step(state, network.encode(pictures), size)
     return int(counter.get_total_flops())
 
 
@@ -201,6 +219,13 @@ def peak_memory() -> dict[str, float]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         memory["device_mb"] = torch.cuda.max_memory_allocated() / 1e6
     return memory
+
+
+def _warm_up(config: BenchConfig) -> int:
+    """Frames before those that count: whole windows, of which no stage may be counted in part."""
+    width, height = config.width_height
+    window = window_size(np.empty((height, width, 3), np.uint8))
+    return window * math.ceil(min(32, max(2, config.frames // 4)) / window)
 
 
 def _peaks(device: torch.device) -> dict[str, float]:
