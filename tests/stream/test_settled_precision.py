@@ -8,16 +8,17 @@ from mem3r_plugin.errors import ScanError
 from mem3r_plugin.model import precision
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream import window
-from mem3r_plugin.stream.run import run
+from mem3r_plugin.stream.run import RunConfig, run
 from tests.stream.pictures import write_pictures
 from tests.stream.small_model import tree
 
 
 @pytest.fixture
-def config(small_model, tmp_path, monkeypatch):
+def config(tmp_path, monkeypatch):
+    """A run of the bundled network, which bears bfloat16."""
     monkeypatch.setattr(window, "LARGEST_WINDOW", 2)
     images = write_pictures(tmp_path / "images", [f"{i}.png" for i in range(6)], 64, 48)
-    return small_model.config(images, tmp_path / "scan", precision="auto", checkpoint_every=2)
+    return RunConfig(str(images), tmp_path / "scan", size=64, device="cpu", checkpoint_every=2)
 
 
 def set_fast(monkeypatch, fast: bool) -> None:
