@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 """Numbers of `mallopt`'s settings (malloc.h)."""
 _LARGE = 2**30
 """Bytes: more than any map that the network makes."""
@@ -20,5 +20,7 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
-    library.mallopt(_MMAP_THRESHOLD, _LARGE)
+    # No block of its own from the system, rather than only larger ones: before glibc 2.35 their threshold
+    # could not be raised above 32 MB.
+    library.mallopt(_MMAP_MAX, 0)
     library.mallopt(_TRIM_THRESHOLD, _LARGE)

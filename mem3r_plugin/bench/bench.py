@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
 from mem3r_plugin.configuration import load_preset
-from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.machine import describe_machine
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.config import PATCH
@@ -33,8 +33,10 @@ from mem3r_plugin.stream.window import window_size
 
 MEMORY_AT = (100, 500, 1000, 5000)
 """Frames after which memory is looked at."""
+READ_AHEAD = ("decode", "preprocess")
+"""Stages that are done for many frames before the first one of them is through; they need no warm-up."""
 WARM_UP_WINDOWS = 2
-"""Windows of frames that do not count."""
+"""Windows of frames that do not count; whole ones, so that no stage is counted in part."""
 STRETCHES = 10
 """Parts of the run whose speeds are compared."""
 
@@ -90,7 +92,7 @@ class Meter:
     """A sink that notes when frames come and how much memory there is in use."""
 
     clock: StageClock
-    """Reset when the warm-up is over."""
+    """Reset when the warm-up is over, except for what is read ahead."""
     warm_up: int
     """Frames that do not count."""
     times: list[float] = field(default_factory=list)
@@ -106,11 +108,20 @@ class Meter:
         """One more frame."""
         self._seen += 1
         if self._seen == self.warm_up:
-            self.clock.seconds.clear()
+            for stage in self.clock.seconds.keys() - READ_AHEAD:
+                del self.clock.seconds[stage]
         if self._seen >= self.warm_up:
             self.times.append(time.perf_counter())
         if self._seen - self.warm_up in MEMORY_AT:
             self.memory.append({"frames": self._seen - self.warm_up, **peak_memory()})
+
+    def stages_ms(self) -> dict[str, float]:
+        """Milliseconds a frame of every stage."""
+        measured = len(self.times) - 1
+        return {
+            stage: 1e3 * seconds / (self._seen if stage in READ_AHEAD else measured)
+            for stage, seconds in self.clock.seconds.items()
+        }
 
     def close(self, complete: bool) -> None:
         """End."""
@@ -128,7 +139,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     measured before and after the run.
 
     Raises:
-        Mem3RError: the model, weights, source or device cannot be used.
+        Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
     """
     device = pick_device(config.device)
     preset = load_preset("model", config.model, NetworkConfig())
@@ -151,6 +162,10 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         before = _peaks(device)
         pictures = None if config.source else made_up_pictures(size, options)
         scan = run(options, source=pictures, sinks=[meter], silent=True, clock=clock)
+        if len(meter.times) < 2:
+            raise SourceError(
+                f"{config.source} has {len(scan)} usable frames: more than {meter.warm_up} are needed"
+            )
         after = _peaks(device)
         precision = scan.header.settings["precision"]
         operations = operations_per_frame(preset, scan.transform.target_size)
@@ -167,7 +182,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "machine": describe_machine(),
         "frames": len(meter.times) - 1,
         "frames_per_second": speed,
-        "stages_ms": {k: 1e3 * v / (len(meter.times) - 1) for k, v in clock.seconds.items()},
+        "stages_ms": meter.stages_ms(),
         "operations_per_frame": operations,
         "peak": peak,
         "share_of_matmul_peak": operations * speed["median"] / peak[f"matmul_{precision}"],
@@ -196,8 +211,9 @@ def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
     with torch.device("meta"):
         network = ReconstructionNetwork(config).eval()
         pictures = torch.empty(1, 3, size[1], size[0])
+        state = network.initial_state()
     with FlopCounterMode(display=False) as counter:
-        network.step(network.initial_state(), network.encode(pictures), (size[1], size[0]))
+        network.step(state, network.encode(pictures), (size[1], size[0]))
     return int(counter.get_total_flops())
 
 

@@ -46,6 +46,8 @@ def _workers(process: int, threads: int) -> ThreadPoolExecutor:
     both = threading.Barrier(2)
 
     def begin() -> None:
+        # The first question, or operation, of a thread sets it to the default: it must not come later.
+        torch.get_num_threads()
         torch.set_num_threads(threads // 2)
         both.wait()
 

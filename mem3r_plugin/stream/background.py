@@ -35,7 +35,7 @@ class Background:
         Raises:
             Exception: whatever an earlier step raised.
         """
-        while len(self._pending) >= self._depth:
+        while self._pending and (len(self._pending) >= self._depth or self._pending[0].done()):
             self._pending.popleft().result()
         self._pending.append(self._thread.submit(self._do, work))
 

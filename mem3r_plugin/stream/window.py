@@ -76,6 +76,9 @@ def windows(
         items: What a source yields.
         ready: Makes frames ready.
         room: Tells, when a window begins, how many frames it may hold, given how many suit the network.
+
+    Raises:
+        Exception: whatever `items` or `ready` raised, once the frames before it have come.
     """
 
     def made_ready() -> Generator[ReadyFrame | SkippedFrame, None, None]:
@@ -90,18 +93,23 @@ def windows(
     window: list[ReadyFrame] = []
     limit = 1
     with closing(prefetch(made_ready(), depth=LARGEST_WINDOW)) as ahead:
-        for item in ahead:
-            if isinstance(item, SkippedFrame):
-                if window:
+        while True:
+            try:
+                item = next(ahead, None)
+            except Exception:
+                if window:  # what came before the failure is not lost
                     yield window
-                yield item
-                window = []
-                continue
-            if not window:
-                limit = room(window_size(item.picture.shape[:2]))
-            window.append(item)
-            if len(window) >= limit:
+                raise
+            if isinstance(item, ReadyFrame):
+                if not window:
+                    limit = room(window_size(item.picture.shape[:2]))
+                window.append(item)
+                if len(window) < limit:
+                    continue
+            if window:
                 yield window
                 window = []
-        if window:
-            yield window
+            if isinstance(item, SkippedFrame):
+                yield item
+            elif item is None:
+                return

@@ -1,0 +1,3 @@
+from tests.stream.conftest import small_model
+
+__all__ = ["small_model"]
