@@ -86,7 +86,7 @@ def test_random_weights_where_none_are_bundled(small_model):
 
 
 def test_a_video_as_source(tmp_path):
-    video = write_video(tmp_path / "walk.mp4", frames=24)
+    video = write_video(tmp_path / "walk.mp4", frames=40)
     result = bench(BenchConfig(size="64x48", frames=6, source=str(video)))
     assert result["frames"] == 6
     assert result["stages_ms"]["decode"] > 0
@@ -94,11 +94,11 @@ def test_a_video_as_source(tmp_path):
 
 
 def test_a_video_that_ends_early(tmp_path):
-    video = write_video(tmp_path / "walk.mp4", frames=20)
+    video = write_video(tmp_path / "walk.mp4", frames=36)
     assert bench(BenchConfig(size="64x48", frames=30, source=str(video)))["frames"] == 4
-    short = write_video(tmp_path / "short.mp4", frames=16)
+    short = write_video(tmp_path / "short.mp4", frames=32)
     options = BenchConfig(size="64x48", frames=30, source=str(short))
-    with pytest.raises(SourceError, match="has 16 usable frames: more than 16 are needed"):
+    with pytest.raises(SourceError, match="has 32 usable frames: more than 32 are needed"):
         bench(options)
 
 

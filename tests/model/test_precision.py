@@ -192,7 +192,7 @@ def test_packing_needs_onednn(missing, monkeypatch):
     if missing == "available":
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     elif missing == "operation":
-        monkeypatch.setattr(packed, "_OPERATION", ("no_such_operation",))
+        monkeypatch.setattr(packed, "_OPERATIONS", ("no_such_operation",))
     if missing == "enabled":
         with torch.backends.mkldnn.flags(enabled=False):
             assert not can_pack()

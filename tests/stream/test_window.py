@@ -121,7 +121,15 @@ def test_the_room_is_asked_for_when_a_window_begins():
 
 
 def test_windows_are_cut_at_skipped_frames():
-    items = [skipped(0), frame(1), frame(2), skipped(3), skipped(4), frame(5), skipped(6)]
+    items: list[Frame | SkippedFrame] = [
+        skipped(0),
+        frame(1),
+        frame(2),
+        skipped(3),
+        skipped(4),
+        frame(5),
+        skipped(6),
+    ]
     assert shape(windows(items, READY, of(4))) == [
         "0.png", [1, 2], "3.png", "4.png", [5], "6.png",
     ]  # fmt: skip
