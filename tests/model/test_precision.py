@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mem3r_plugin.model import ReconstructionNetwork, packed, precision
+from mem3r_plugin.model.blocks import MLP, EncoderBlock
 from mem3r_plugin.model.memory import FastWeightMemory
 from mem3r_plugin.model.packed import PackedLinear, can_pack
 from mem3r_plugin.model.precision import Precision, arithmetic, choose_precision, convert
@@ -35,6 +36,7 @@ def small_network(bears_bfloat16: bool = True) -> ReconstructionNetwork:
         # Attention of huge queries picks single tokens: the format's rounding decides which.
         with torch.no_grad():
             for block in network.image_encoder.blocks:
+                assert isinstance(block, EncoderBlock)
                 block.attention.qkv.weight *= 300
                 block.attention.out.weight *= 30
     return network
@@ -235,7 +237,8 @@ def test_packed_layers_compute_what_linear_ones_do(name, gelu):
 @needs_packing
 def test_the_gelu_of_a_packed_mlp_is_done_once():
     network = small_network()
-    mlp = network.decoder.image_blocks[0].mlp
+    mlp = network.decoder.image_blocks[0].get_submodule("mlp")
+    assert isinstance(mlp, MLP)
     tokens = torch.randn(1, 12, mlp.fc1.in_features, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         expected = mlp(tokens)
