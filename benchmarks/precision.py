@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/precision.py
     .venv/bin/python benchmarks/precision.py --model mem3r --frames 20
 
-Both go the whole way of the front end. The difference of two poses is the largest of their matrices' numbers,
-beside the length of the translation where that is above one; that of two depths is relative, its median is
-over the pixels of a frame. Models without bundled weights get random ones.
+The difference of two poses is the largest of their matrices' numbers, beside the length of the translation
+where that is above one; that of depths is beside the distance of the point, its median is over the pixels of
+a frame. Models without bundled weights get random ones.
 """
 
 from __future__ import annotations
@@ -18,10 +18,20 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from mem3r_plugin.model.precision import MAX_DEPTH_ERROR, MAX_POSE_ERROR, Precision
-from mem3r_plugin.model.weights import RANDOM, bundled_weights
-from mem3r_plugin.stream.front_end import FrontEnd
+from mem3r_plugin.model import ReconstructionNetwork, load_rule
+from mem3r_plugin.model.precision import (
+    MAX_DEPTH_ERROR,
+    MAX_POSE_ERROR,
+    Precision,
+    choose_precision,
+    convert,
+)
+from mem3r_plugin.model.weights import RANDOM, bundled_weights, load_network
+from mem3r_plugin.stream.estimate import Frame
+from mem3r_plugin.stream.passage import Answer, NetworkPassage
+from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.source import open_source
+from mem3r_plugin.stream.window import window_size
 
 AT = (20, 200)
 """Numbers of frames after which differences are told, beside the last one."""
@@ -47,28 +57,17 @@ class Options:
     """Video or folder of pictures."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is compared of one frame."""
-
-    pose: NDArray[np.float64]
-    """Camera to world, shape (4, 4)."""
-    depth: NDArray[np.float32]
-    """Shape (h, w); 0 where there is none."""
-
-
 def main(options: Options) -> None:
     """Print a row for every number of frames in `AT`, and for all."""
-    compared = front_end(options, options.precision)
-    if compared.precision == "float32":
+    weights = None if options.model in bundled_weights() else RANDOM
+    network = load_network(options.model, weights)
+    precision = choose_precision(network, options.precision)
+    if precision == "float32":
         raise SystemExit(f"{options.model} runs in float32 here: there is nothing to compare")
-    print(
-        f"{options.model}, {options.update}, {options.clip}: {compared.precision} against float32"
-    )
-    rough = list(answers(compared, options))
-    del compared  # two full-size networks at once would need 4 GB
-    exact = list(answers(front_end(options, "float32"), options))
+    exact = list(answers(network, options, "float32"))
+    rough = list(answers(network, options, precision))
     pose, depth = differences(exact, rough)
+    print(f"{options.model}, {options.update}, {options.clip}: {precision} against float32")
     print("frames  pose largest  pose median  depth there  depth worst")
     for count in sorted({*(at for at in AT if at < len(exact)), len(exact)}):
         print(
@@ -77,22 +76,21 @@ def main(options: Options) -> None:
         )
 
 
-def front_end(options: Options, precision: Precision) -> FrontEnd:
-    """One that answers in `precision`."""
-    weights = None if options.model in bundled_weights() else RANDOM
-    return FrontEnd.from_pretrained(
-        options.model,
-        weights=weights,
-        update=options.update,
-        size=options.size,
-        precision=precision,
-    )
-
-
-def answers(front_end: FrontEnd, options: Options) -> Iterator[Answer]:
-    """Poses and depth of the clip's frames."""
-    for estimate in front_end.stream(open_source(options.clip, max_frames=options.frames)):
-        yield Answer(estimate.camera_to_world, estimate.depth)
+def answers(
+    network: ReconstructionNetwork, options: Options, precision: Precision
+) -> Iterator[Answer]:
+    """Poses and points of the clip's frames; `network` is left converted to `precision`."""
+    passage = NetworkPassage(convert(network, precision), load_rule(options.update), precision)
+    preprocess = Preprocessor(options.size or network.config.picture_size)
+    frames = open_source(options.clip, max_frames=options.frames).frames()
+    pictures = [preprocess(frame.image)[0] for frame in frames if isinstance(frame, Frame)]
+    state, window = passage.initial_state(), window_size(pictures[0].shape[:2])
+    for start in range(0, len(pictures), window):
+        for passed in passage.take(state, pictures[start : start + window]):
+            if passed.answer is None:
+                raise SystemExit(f"{options.model} gave no finite answer in {precision}")
+            state = passed.state
+            yield passed.answer
 
 
 def differences(
@@ -103,8 +101,8 @@ def differences(
     for one, other in zip(exact, rough, strict=True):
         length = max(1.0, float(np.linalg.norm(one.pose[:3, 3])))
         pose.append(np.abs(other.pose - one.pose).max() / length)
-        known = (one.depth > 0) & (other.depth > 0)
-        depth.append(np.median(np.abs(other.depth[known] / one.depth[known] - 1)))
+        distance = np.linalg.norm(one.points, axis=-1)
+        depth.append(np.median(np.abs(other.points[..., 2] - one.points[..., 2]) / distance))
     return np.array(pose), np.array(depth)
 
 

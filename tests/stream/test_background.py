@@ -1,5 +1,7 @@
 """Work in a thread of its own: in order, bounded, and no failure is lost."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +45,18 @@ def test_everything_is_done_in_order_by_another_thread(depth):
     (thread,) = threads
     assert thread is not threading.current_thread()
     assert not thread.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+def test_the_thread_makes_way_for_this_one():
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    here, there = priority(), []
+    with Background() as write:
+        write(lambda: there.append(priority()))
+    assert there == [19]
+    assert priority() == here
 
 
 def test_no_more_than_its_depth_may_wait():
