@@ -32,7 +32,7 @@ from mem3r_plugin.stream.shared_camera import (
 )
 from mem3r_plugin.stream.source import SkippedFrame, Source, open_source
 from mem3r_plugin.stream.stages import NoClock, StageClock
-from mem3r_plugin.stream.window import Readier, ReadyFrame, windows
+from mem3r_plugin.stream.window import LARGEST_WINDOW, Readier, ReadyFrame, windows
 
 MAX_REJECTED = 8
 """Frames in a row for which the network may give no finite answer before the stream stops."""
@@ -169,16 +169,19 @@ class FrontEnd:
         """
         tell = on_skip or _log_skip
         opened = open_source(source)
+        live = opened.kind == "camera"
 
         def room(wanted: int) -> int:
-            if opened.kind == "camera":
+            if live:
                 return 1
             room = wanted - self._frames % wanted
             if self._reset_interval is not None:
                 room = min(room, max(1, self._reset_interval - self._since_reset))
             return room
 
-        with closing(windows(opened.frames(start_index), self._ready, room)) as items:
+        frames = opened.frames(start_index)
+        ahead = 1 if live else LARGEST_WINDOW
+        with closing(windows(frames, self._ready, room, ahead=ahead)) as items:
             for item in items:
                 if isinstance(item, SkippedFrame):
                     tell(item)

@@ -68,7 +68,11 @@ def window_size(size: tuple[int, int]) -> int:
 
 
 def windows(
-    items: Iterable[Frame | SkippedFrame], ready: Readier, room: Callable[[int], int]
+    items: Iterable[Frame | SkippedFrame],
+    ready: Readier,
+    room: Callable[[int], int],
+    *,
+    ahead: int = LARGEST_WINDOW,
 ) -> Generator[list[ReadyFrame] | SkippedFrame, None, None]:
     """Frames in windows, in order; frames are read and made ready ahead, in a thread.
 
@@ -76,6 +80,7 @@ def windows(
         items: What a source yields.
         ready: Makes frames ready.
         room: Tells, when a window begins, how many frames it may hold, given how many suit the network.
+        ahead: How many frames to read ahead.
 
     Raises:
         Exception: whatever `items` or `ready` raised, once the frames before it have come.
@@ -92,10 +97,10 @@ def windows(
 
     window: list[ReadyFrame] = []
     limit = 1
-    with closing(prefetch(made_ready(), depth=LARGEST_WINDOW)) as ahead:
+    with closing(prefetch(made_ready(), depth=ahead)) as frames:
         while True:
             try:
-                item = next(ahead, None)
+                item = next(frames, None)
             except Exception:
                 if window:  # what came before the failure is not lost
                     yield window
