@@ -30,8 +30,6 @@ class DataConfig:
 
     size: tuple[int, int] = (128, 96)
     """Width and height of the pictures; multiples of 16."""
-    kinds: tuple[str, ...] = ()
-    """Kinds of worlds; empty for all."""
     textures: Path | None = None
     """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
