@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mem3r_plugin.bench import BenchConfig, bench
 from mem3r_plugin.commands.options import parse_options
+from mem3r_plugin.memory_allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Bench(BenchConfig):
 
     def __call__(self) -> None:
         """Measure and print."""
+        keep_freed_memory()  # as `mem3r run` does
         result = bench(self)
         if self.json:
             print(json.dumps(result, indent=1))

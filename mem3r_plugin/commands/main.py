@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from mem3r_plugin.errors import Mem3RError
-from mem3r_plugin.memory_allocator import keep_freed_memory
 
 COMMANDS = {
     "run": "reconstruct a video, image folder or camera: poses and depth, frame by frame",
@@ -46,7 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Threads that spin while they wait bring each other to a halt when other programs need the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
     arguments = sys.argv[1:] if arguments is None else arguments
     name = _top_level_parser().parse_args(arguments[:1]).command
     try:

@@ -10,6 +10,7 @@ import tyro
 
 from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.configuration import load_preset
+from mem3r_plugin.memory_allocator import keep_freed_memory
 from mem3r_plugin.stream.run import RunConfig, run
 
 
@@ -25,6 +26,8 @@ class Run(RunConfig):
 
     def __call__(self) -> None:
         """Run and report."""
+        if not self.sink:  # fusion gives memory back to stay within its limit
+            keep_freed_memory()
         scan = run(self)
         print(f"{self.output}: {len(scan)} frames")
 
