@@ -37,5 +37,5 @@ def test_an_unknown_model_names_the_known_ones(capsys):
     assert main(["info", "--model", "huge"]) == 1
     assert capsys.readouterr().err == (
         "mem3r: error: no model preset is called 'huge'; "
-        "there are cut3r, cut3r-tiny, mem3r, mem3r-tiny\n"
+        "there are cut3r, cut3r-tiny, mem3r, mem3r-tiny, mem3r-tiny-no-fast-weights, mem3r-tiny-no-gate\n"
     )
