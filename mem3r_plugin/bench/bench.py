@@ -160,7 +160,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
             max_frames=config.frames + meter.warm_up,
         )
         before = _peaks(device)
-        pictures = None if config.source else made_up_pictures(size, options)
+        pictures = None if config.source else made_up_pictures(size, config.frames + meter.warm_up)
         scan = run(options, source=pictures, sinks=[meter], silent=True, clock=clock)
         if len(meter.times) < 2:
             raise SourceError(
@@ -217,13 +217,13 @@ def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
     return int(counter.get_total_flops())
 
 
-def made_up_pictures(size: tuple[int, int], options: RunConfig) -> Iterator[NDArray[np.uint8]]:
+def made_up_pictures(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:
     """A camera panning over a random texture; pictures (height, width, 3) of `size` = (width, height)."""
     width, height = size
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (12, 32, 3), dtype=np.uint8)
     wall = cv2.resize(coarse, (2 * width, height), interpolation=cv2.INTER_CUBIC)
-    for index in range(options.max_frames or 0):
+    for index in range(count):
         left = abs(index % (2 * width) - width)
         yield np.ascontiguousarray(wall[:, left : left + width])
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import is_autocast_available
 
+from mem3r_plugin.model.blocks import MLP
 from mem3r_plugin.model.packed import PackedLinear, can_pack
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ def convert(network: ReconstructionNetwork, precision: Precision) -> Reconstruct
 def _pack(network: nn.Module, exact: set[int]) -> None:
     """Put packed layers in the place of linear ones, with the GELU of MLPs, except in exact parts."""
     for parent in [module for module in network.modules() if id(module) not in exact]:
-        gelu_of = getattr(parent, "fc1", None) if hasattr(parent, "activation") else None
+        has_gelu = isinstance(parent, MLP)
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and id(child) not in exact:
-                setattr(parent, name, PackedLinear(child, gelu=child is gelu_of))
-        if isinstance(getattr(parent, "fc1", None), PackedLinear):
+                setattr(parent, name, PackedLinear(child, gelu=has_gelu and name == "fc1"))
+        if has_gelu:
             parent.activation = nn.Identity()

@@ -285,13 +285,10 @@ def _settle_precision(scan: ScanSink, precision: Precision, resumed: bool) -> No
     Raises:
         ScanError: the scan to continue was begun with another one.
     """
-    recorded = scan.header.settings["precision"]
-    if resumed and recorded != precision:
-        raise ScanError(
-            f"{scan.path} cannot be resumed, it was begun with other settings: precision was "
-            f"{recorded!r} and is now {precision!r}"
-        )
-    scan.header = replace(scan.header, settings={**scan.header.settings, "precision": precision})
+    settled = replace(scan.header, settings={**scan.header.settings, "precision": precision})
+    if resumed:
+        _require_same(scan.path, scan.header, settled)
+    scan.header = settled
 
 
 def _require_same(path: Path, recorded: ScanHeader, wanted: ScanHeader) -> None:
