@@ -15,6 +15,8 @@ from mem3r_plugin.geometry.pose import quaternion_from_rotation
 from mem3r_plugin.training.clips import Clips, cut, render_sequences
 from mem3r_plugin.training.config import Stage, TrainingConfig
 from mem3r_plugin.training.worlds import RenderedViews
+from mem3r_plugin.training.worlds.planes import sample_plane
+from mem3r_plugin.training.worlds.textures import texture_pool
 
 SEEDS_PER_RUN = 1_000_000
 """Worlds one run may draw; a run's seed chooses which."""
@@ -102,6 +104,7 @@ class WorldBatches(IterableDataset[SequenceBatch]):
         device: str = "cpu",
     ) -> None:
         self.config = config
+        self.clips = Clips(config.data)
         self.first_step = first_step
         self.rank = rank
         self.ranks = ranks
@@ -124,16 +127,32 @@ class WorldBatches(IterableDataset[SequenceBatch]):
             for index in range(stage.sequences)
         ]
         draw = np.random.default_rng([self.config.seed, step, self.rank])
+        planes = int(draw.binomial(stage.sequences, stage.planes)) if stage.planes else 0
+        views = self._of_planes(planes, stage, draw) + self._of_worlds(seeds[planes:], stage, draw)
+        return collate(views, data.far)
+
+    def _of_planes(
+        self, count: int, stage: Stage, draw: np.random.Generator
+    ) -> list[RenderedViews]:
+        if not count:
+            return []
+        data = self.config.data
+        pool = texture_pool(data.textures)
+        return [sample_plane(draw, stage.views, data.size, pool) for _ in range(count)]
+
+    def _of_worlds(
+        self, seeds: list[int], stage: Stage, draw: np.random.Generator
+    ) -> list[RenderedViews]:
+        data = self.config.data
+        if not seeds:
+            return []
         if data.keep is None:
             stride = draw_stride(stage, draw)
-            views = render_sequences(data, seeds, stage.views, stride, self.device)
-        else:
-            clips = Clips(data)
-            views = [
-                cut(clips.clip(seed), stage.views, draw_stride(stage, draw, data.clip_stride), draw)
-                for seed in seeds
-            ]
-        return collate(views, data.far)
+            return render_sequences(data, seeds, stage.views, stride, self.device)
+        return [
+            cut(self.clips.clip(seed), stage.views, draw_stride(stage, draw, data.clip_stride), draw)
+            for seed in seeds
+        ]
 
 
 def draw_stride(stage: Stage, rng: np.random.Generator, unit: int = 1) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class Clips:
     config: DataConfig
     """What is rendered, and the folder it is kept in."""
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where clips made with these settings lie; other settings have other folders."""
         assert self.config.keep is not None

@@ -22,6 +22,11 @@ class Stage:
     """Sequences in a batch, on each device."""
     stride: tuple[int, int] = (1, 8)
     """Least and greatest number of path frames from one view to the next; drawn for each sequence."""
+    planes: float = 0.0
+    """Share of sequences that show one textured plane in place of a world, 0 to 1."""
+    dense_views: int | None = None
+    """Views of each sequence, spread evenly from the first to the last, whose dense heads are computed; None
+    for all. Poses are learned from every view."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class LossWeights:
     patch_flow: float = 0.0
     """Where the parts of each patch were in the view before; only a help for learning, its head is not kept
     with the weights."""
+    token_flow: float = 0.0
+    """The same, told from the encoder's tokens of both views; teaches the encoder to keep what comparing needs."""
     confidence: float = 0.2
     """beta, the reward for confidence."""
 
@@ -105,6 +112,9 @@ class TrainingConfig:
     repository; None starts from random weights."""
     transplant: bool = False
     """Let `start` have another pose memory or gate than `model`: what fits is taken, the rest starts new."""
+    copying_start: bool = False
+    """Begin with decoders that copy the last picture into the state and look at it there
+    (`training.matching`): comparing pictures is then learned in minutes. The state decoder starts anew."""
     stages: tuple[Stage, ...] = (Stage(steps=1000, views=4, sequences=8),)
     """The curriculum."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -113,9 +123,6 @@ class TrainingConfig:
     """Weights of the losses."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """Optimiser and schedule."""
-    dense_views: int = 0
-    """Views of each sequence, spread evenly from the first to the last, whose dense heads are computed; 0 for
-    all. Poses are learned from every view."""
     truncate: int = 0
     """Cut the gradient through the state every so many views; 0 never does."""
     checkpoint_activations: bool = False

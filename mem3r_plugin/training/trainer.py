@@ -26,6 +26,7 @@ from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loade
 from mem3r_plugin.training.checkpoint import load_training, save_training
 from mem3r_plugin.training.config import TrainingConfig
 from mem3r_plugin.training.losses import total_loss
+from mem3r_plugin.training.matching import begin_by_copying
 from mem3r_plugin.training.schedule import build_optimiser, learning_rate, set_learning_rate
 from mem3r_plugin.training.sharding import shard, whole, whole_network
 from mem3r_plugin.training.unroll import UnrolledNetwork
@@ -64,9 +65,15 @@ def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
     network_config = load_preset("model", config.model, NetworkConfig())
     network_config = replace(network_config, picture_size=max(config.data.size))
     if config.start is None:
-        return random_network(network_config, config.seed)
-    checkpoint = read_checkpoint(find_weights(config.start))
-    return network_from(checkpoint, network_config, any_variant=config.transplant, seed=config.seed)
+        network = random_network(network_config, config.seed)
+    else:
+        checkpoint = read_checkpoint(find_weights(config.start))
+        network = network_from(
+            checkpoint, network_config, any_variant=config.transplant, seed=config.seed
+        )
+    if config.copying_start:
+        begin_by_copying(network)
+    return network
 
 
 @dataclass
@@ -114,7 +121,6 @@ class Trainer:
             config.loss,
             config.truncate,
             config.checkpoint_activations,
-            config.dense_views,
         )
         self.sharded = config.shard and self.accelerator.num_processes > 1
         if self.sharded:
@@ -195,7 +201,11 @@ class Trainer:
         rate = learning_rate(self.step, config.steps, config.optimiser)
         set_learning_rate(self.optimiser, rate)
         with self.accelerator.autocast():
-            terms: dict[str, Tensor] = self.unrolled(batch, self.view_asked_by_rays(batch))
+            terms: dict[str, Tensor] = self.unrolled(
+                batch,
+                self.view_asked_by_rays(batch),
+                config.stage_at(self.step).dense_views,
+            )
             loss = total_loss(terms, config.loss)
         self.optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
@@ -266,7 +276,12 @@ def _accelerator(config: TrainingConfig) -> Accelerator:
     except ImportError as error:
         raise ConfigError('training needs accelerate: pip install "mem3r-plugin[train]"') from error
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision=config.precision, kwargs_handlers=[unused])
+    # Without being told, accelerate takes processes on a CPU for runs of their own.
+    return Accelerator(
+        mixed_precision=config.precision,
+        cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        kwargs_handlers=[unused],
+    )
 
 
 def _tensorboard(output: Path) -> Any:

@@ -23,6 +23,7 @@ from mem3r_plugin.training.losses import (
     rgb_loss,
     sequence_scale,
 )
+from mem3r_plugin.training.matching import PARTS, TokenFlow
 
 VIEWS_AT_ONCE = 8
 """Views whose encoder or head activations are recomputed together: enough to keep a GPU busy."""
@@ -40,17 +41,16 @@ class UnrolledNetwork(nn.Module):
         weights: LossWeights,
         truncate: int = 0,
         checkpoint_activations: bool = False,
-        dense_views: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.patch_flow = (
-            nn.Linear(network.config.decoder.width, 4 * 2) if weights.patch_flow else None
+            nn.Linear(network.config.decoder.width, PARTS * 2) if weights.patch_flow else None
         )
+        self.token_flow = TokenFlow(network.config.encoder) if weights.token_flow else None
         self.weights = weights
         self.truncate = truncate
         self.checkpoint_activations = checkpoint_activations
-        self.dense_views = dense_views
         wanted: dict[HeadName, float] = {
             "self": weights.points_self,
             "world": weights.points_world,
@@ -58,21 +58,27 @@ class UnrolledNetwork(nn.Module):
         }
         self.heads: tuple[HeadName, ...] = tuple(head for head, weight in wanted.items() if weight)
 
-    def forward(self, batch: SequenceBatch, asked: int | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, batch: SequenceBatch, asked: int | None = None, dense_views: int | None = None
+    ) -> dict[str, Tensor]:
         """Loss terms by the names of their weights.
 
         Args:
             batch: sequences with their ground truth.
             asked: index of a view that is given by its rays alone and changes nothing; None for none.
+            dense_views: how many views' dense heads are computed; None for all.
         """
         height, width = batch.images.shape[-2:]
         grid = (height // PATCH, width // PATCH)
         tokens, levels = self.unroll(batch, grid, asked)
         terms = self.pose_losses(levels[-1], batch)
-        terms |= self.dense_losses(tokens, levels, batch, grid, asked)
+        if chosen := chosen_views(tokens.shape[1], asked, dense_views):
+            terms |= self.dense_losses(tokens, levels, batch, grid, asked, chosen)
         if self.patch_flow is not None:
-            parts = self.patch_flow(levels[-1][:, 1:, 1:]).unflatten(-1, (4, 2))
+            parts = self.patch_flow(levels[-1][:, 1:, 1:]).unflatten(-1, (PARTS, 2))
             terms["patch_flow"] = patch_flow_loss(parts, batch)
+        if self.token_flow is not None:
+            terms["token_flow"] = patch_flow_loss(self.token_flow(tokens, grid), batch)
         return terms
 
     def unroll(
@@ -146,9 +152,9 @@ class UnrolledNetwork(nn.Module):
         batch: SequenceBatch,
         grid: tuple[int, int],
         asked: int | None,
+        chosen: list[int],
     ) -> dict[str, Tensor]:
         """What the dense heads say of the views chosen for them."""
-        chosen = self.chosen_views(tokens.shape[1], asked)
         middle, late, last = (level[:, chosen].flatten(0, 1) for level in levels)
         output = self.read_out(tokens[:, chosen].flatten(0, 1), (middle, late, last), grid)
         shape, scale = (len(tokens), len(chosen)), sequence_scale(batch)
@@ -171,11 +177,12 @@ class UnrolledNetwork(nn.Module):
             terms["rgb"] = rgb_loss(rgb, batch.images[:, asked])
         return terms
 
-    def chosen_views(self, views: int, asked: int | None) -> list[int]:
-        """Views whose dense heads are computed, the one asked by rays always among them."""
-        wanted = self.dense_views or views
-        chosen = {round(index * (views - 1) / max(1, wanted - 1)) for index in range(wanted)}
-        return sorted(chosen if asked is None else chosen | {asked})
+
+def chosen_views(views: int, asked: int | None, wanted: int | None) -> list[int]:
+    """Views whose dense heads are computed, spread evenly, the one asked by rays always among them."""
+    wanted = views if wanted is None else wanted
+    chosen = {round(index * (views - 1) / max(1, wanted - 1)) for index in range(wanted)}
+    return sorted(chosen if asked is None else chosen | {asked})
 
 
 def joined(outputs: list[FrameOutput]) -> FrameOutput:
