@@ -150,7 +150,9 @@ class WorldBatches(IterableDataset[SequenceBatch]):
             stride = draw_stride(stage, draw)
             return render_sequences(data, seeds, stage.views, stride, self.device)
         return [
-            cut(self.clips.clip(seed), stage.views, draw_stride(stage, draw, data.clip_stride), draw)
+            cut(
+                self.clips.clip(seed), stage.views, draw_stride(stage, draw, data.clip_stride), draw
+            )
             for seed in seeds
         ]
 

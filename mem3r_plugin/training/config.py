@@ -22,6 +22,9 @@ class Stage:
     """Sequences in a batch, on each device."""
     stride: tuple[int, int] = (1, 8)
     """Least and greatest number of path frames from one view to the next; drawn for each sequence."""
+    encoder_only: bool = False
+    """Teach the encoder alone, by `loss.token_flow`; before a copying start is worth anything, tokens must tell
+    what can be compared."""
     planes: float = 0.0
     """Share of sequences that show one textured plane in place of a world, 0 to 1."""
     dense_views: int | None = None
@@ -78,7 +81,8 @@ class LossWeights:
     """Where the parts of each patch were in the view before; only a help for learning, its head is not kept
     with the weights."""
     token_flow: float = 0.0
-    """The same, told from the encoder's tokens of both views; teaches the encoder to keep what comparing needs."""
+    """The same, told from the encoder's tokens of both views, which teaches the encoder to keep what
+    comparing needs."""
     confidence: float = 0.2
     """beta, the reward for confidence."""
 
@@ -147,13 +151,17 @@ class TrainingConfig:
         """Refuse what cannot run.
 
         Raises:
-            ConfigError: picture sizes no network accepts, seeds that belong to held-back worlds, or nothing
-                to transplant from.
+            ConfigError: picture sizes no network accepts, seeds that belong to held-back worlds, a stage
+                without a loss, or nothing to transplant from.
         """
         if any(side % 16 for side in self.data.size):
             raise ConfigError(f"data.size = {self.data.size}: both sides must be multiples of 16")
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
+        if any(stage.encoder_only for stage in self.stages) and not self.loss.token_flow:
+            raise ConfigError(
+                "a stage with encoder_only learns by loss.token_flow: give it a weight"
+            )
         if self.transplant and self.start is None:
             raise ConfigError("transplant takes parts of the weights in start: name some there")
 

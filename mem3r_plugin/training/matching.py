@@ -65,7 +65,9 @@ class TokenFlow(nn.Module):
         Returns:
             (batch, views - 1, rows * columns, 4, 2).
         """
-        rotary = image_rotary(*grid, self.head_channels, tokens.device, working_dtype(tokens.device))
+        rotary = image_rotary(
+            *grid, self.head_channels, tokens.device, working_dtype(tokens.device)
+        )
         pairs = torch.cat([tokens[:, :-1], tokens[:, 1:]], dim=-1)
         joined = self.join(pairs).float().flatten(0, 1)
         for block in self.blocks:

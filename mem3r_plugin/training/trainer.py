@@ -201,10 +201,10 @@ class Trainer:
         rate = learning_rate(self.step, config.steps, config.optimiser)
         set_learning_rate(self.optimiser, rate)
         with self.accelerator.autocast():
+            stage = config.stage_at(self.step)
+            asked = self.view_asked_by_rays(batch)
             terms: dict[str, Tensor] = self.unrolled(
-                batch,
-                self.view_asked_by_rays(batch),
-                config.stage_at(self.step).dense_views,
+                batch, asked, stage.dense_views, stage.encoder_only
             )
             loss = total_loss(terms, config.loss)
         self.optimiser.zero_grad(set_to_none=True)

@@ -59,7 +59,11 @@ class UnrolledNetwork(nn.Module):
         self.heads: tuple[HeadName, ...] = tuple(head for head, weight in wanted.items() if weight)
 
     def forward(
-        self, batch: SequenceBatch, asked: int | None = None, dense_views: int | None = None
+        self,
+        batch: SequenceBatch,
+        asked: int | None = None,
+        dense_views: int | None = None,
+        encoder_only: bool = False,
     ) -> dict[str, Tensor]:
         """Loss terms by the names of their weights.
 
@@ -67,9 +71,12 @@ class UnrolledNetwork(nn.Module):
             batch: sequences with their ground truth.
             asked: index of a view that is given by its rays alone and changes nothing; None for none.
             dense_views: how many views' dense heads are computed; None for all.
+            encoder_only: ask the encoder's tokens only.
         """
         height, width = batch.images.shape[-2:]
         grid = (height // PATCH, width // PATCH)
+        if encoder_only:
+            return self.token_losses(self.encode_all(batch), batch, grid)
         tokens, levels = self.unroll(batch, grid, asked)
         terms = self.pose_losses(levels[-1], batch)
         if chosen := chosen_views(tokens.shape[1], asked, dense_views):
@@ -77,16 +84,22 @@ class UnrolledNetwork(nn.Module):
         if self.patch_flow is not None:
             parts = self.patch_flow(levels[-1][:, 1:, 1:]).unflatten(-1, (PARTS, 2))
             terms["patch_flow"] = patch_flow_loss(parts, batch)
-        if self.token_flow is not None:
-            terms["token_flow"] = patch_flow_loss(self.token_flow(tokens, grid), batch)
-        return terms
+        return terms | self.token_losses(tokens, batch, grid)
+
+    def token_losses(
+        self, tokens: Tensor, batch: SequenceBatch, grid: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """What the encoder's tokens (B, T, N, width) tell of the motion from view to view."""
+        if self.token_flow is None:
+            return {}
+        return {"token_flow": patch_flow_loss(self.token_flow(tokens, grid), batch)}
 
     def unroll(
         self, batch: SequenceBatch, grid: tuple[int, int], asked: int | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Encoder tokens (B, T, N, width) and the decoder's levels (B, T, 1 + N, width) of all views."""
         sequences, views = batch.images.shape[:2]
-        tokens = self.encode(batch.images.flatten(0, 1)).unflatten(0, (sequences, views))
+        tokens = self.encode_all(batch)
         if asked is not None:
             rays = self.network.encode_views(None, batch.ray_maps[:, asked])
             tokens = torch.cat(
@@ -103,6 +116,10 @@ class UnrolledNetwork(nn.Module):
             decoded.append(recurrence.decoded.levels)
         middle, late, last = (torch.stack(level, dim=1) for level in zip(*decoded, strict=True))
         return tokens, (middle, late, last)
+
+    def encode_all(self, batch: SequenceBatch) -> Tensor:
+        """Encoder tokens (B, T, N, width) of all views."""
+        return self.encode(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2])
 
     def encode(self, images: Tensor) -> Tensor:
         """Encoder tokens (N, tokens, width) of images (N, 3, H, W)."""

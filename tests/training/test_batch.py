@@ -47,6 +47,21 @@ def test_data_settings_reach_the_worlds() -> None:
     assert not equal(plain, changed)
 
 
+def test_a_stage_may_show_planes_in_place_of_worlds() -> None:
+    def depth(planes: float) -> torch.Tensor:
+        stage = Stage(steps=1, views=2, sequences=3, planes=planes)
+        return WorldBatches(replace(CONFIG, stages=(stage,))).batch_at(0).depth
+
+    # Inverse depth is linear in the picture where there is nothing but a plane.
+    def bent(depth: torch.Tensor) -> torch.Tensor:
+        seen = depth.where(depth > 0, torch.nan).reciprocal()
+        curvature = seen.diff(n=2, dim=-1).abs() / seen[..., 1:-1]
+        return curvature.flatten(1).nan_to_num().amax(1) > 1e-3
+
+    assert not bent(depth(1.0)).any()
+    assert bent(depth(0.0)).all()
+
+
 def test_ranks_draw_different_worlds() -> None:
     first, second = (WorldBatches(CONFIG, 0, rank, 2).batch_at(0) for rank in range(2))
     assert not equal(first, second)

@@ -216,7 +216,7 @@ def train_with_two_processes(preset: Path, output: Path, *options: str) -> dict[
     subprocess.run(
         [sys.executable, *launcher, *command, *options],
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     return load_file(output / WEIGHTS)
 
@@ -265,8 +265,13 @@ def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"data": DataConfig(size=(100, 96))}, {"seed": 1000}, {"transplant": True}],
-    ids=["size", "held-back seed", "nothing to transplant"],
+    [
+        {"data": DataConfig(size=(100, 96))},
+        {"seed": 1000},
+        {"transplant": True},
+        {"stages": (Stage(steps=1, views=2, sequences=1, encoder_only=True),)},
+    ],
+    ids=["size", "held-back seed", "nothing to transplant", "nothing to learn by"],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

@@ -10,7 +10,7 @@ from mem3r_plugin.model import NetworkConfig
 from mem3r_plugin.model.weights import random_network
 from mem3r_plugin.training.batch import SequenceBatch, WorldBatches
 from mem3r_plugin.training.config import DataConfig, LossWeights, Stage, TrainingConfig
-from mem3r_plugin.training.unroll import UnrolledNetwork
+from mem3r_plugin.training.unroll import UnrolledNetwork, chosen_views
 from tests.model.networks import CUT3R, MEM3R
 
 VIEWS = 10
@@ -74,3 +74,47 @@ def test_nothing_is_recomputed_in_evaluation(batch: SequenceBatch) -> None:
     unrolled = UnrolledNetwork(random_network(MEM3R), LossWeights(), checkpoint_activations=True)
     unrolled.eval()
     assert not unrolled.recomputes
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted", "chosen"),
+    [
+        (None, None, [0, 1, 2, 3, 4]),
+        (None, 2, [0, 4]),
+        (None, 3, [0, 2, 4]),
+        (1, 2, [0, 1, 4]),
+        (None, 1, [0]),
+        (None, 0, []),
+    ],
+)
+def test_dense_views_are_spread_evenly(
+    asked: int | None, wanted: int | None, chosen: list[int]
+) -> None:
+    assert chosen_views(5, asked, wanted) == chosen
+
+
+def test_each_help_adds_its_own_term(batch: SequenceBatch) -> None:
+    network = random_network(MEM3R)
+    helps = LossWeights(points_world=0, patch_flow=1, token_flow=1)
+    assert UnrolledNetwork(network, helps)(batch, dense_views=0).keys() == {
+        "pose",
+        "motion",
+        "patch_flow",
+        "token_flow",
+    }
+    assert UnrolledNetwork(network, LossWeights())(batch).keys() == {
+        "pose",
+        "motion",
+        "points_self",
+        "points_world",
+    }
+
+
+def test_the_encoder_can_be_taught_alone(batch: SequenceBatch) -> None:
+    unrolled = UnrolledNetwork(random_network(MEM3R), LossWeights(token_flow=1))
+    terms = unrolled(batch, encoder_only=True)
+    assert terms.keys() == {"token_flow"}
+    terms["token_flow"].backward()
+    taught = {name for name, p in unrolled.network.named_parameters() if p.grad is not None}
+    assert taught
+    assert all(name.startswith("image_encoder") for name in taught)
