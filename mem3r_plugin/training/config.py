@@ -23,8 +23,8 @@ class Stage:
     stride: tuple[int, int] = (1, 8)
     """Least and greatest number of path frames from one view to the next; drawn for each sequence."""
     encoder_only: bool = False
-    """Teach the encoder alone, by `loss.token_flow`; before a copying start is worth anything, tokens must tell
-    what can be compared."""
+    """Teach the encoder alone, by `loss.token_flow`: a copying start is worth little until tokens tell what
+    can be compared."""
     planes: float = 0.0
     """Share of sequences that show one textured plane in place of a world, 0 to 1."""
     dense_views: int | None = None
