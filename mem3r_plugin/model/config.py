@@ -105,6 +105,9 @@ class NetworkConfig:
     """Dense heads."""
     picture_size: int = 512
     """Long side in pixels of the pictures it was trained on, and the default of the front end."""
+    reset_interval: int | None = None
+    """Frames after which the front end starts the state anew by default, for weights that keep their poses no
+    longer than the sequences they were trained on; None for never."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can be built from.

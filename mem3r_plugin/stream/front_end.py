@@ -15,7 +15,13 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError
 from mem3r_plugin.geometry.pose import ResetChain, invert_pose
-from mem3r_plugin.model import ReconstructionNetwork, RecurrentState, UpdateRule, load_rule
+from mem3r_plugin.model import (
+    NetworkConfig,
+    ReconstructionNetwork,
+    RecurrentState,
+    UpdateRule,
+    load_rule,
+)
 from mem3r_plugin.model.precision import Precision, choose_precision, convert
 from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.stream.arrays import to_rgb8
@@ -118,7 +124,8 @@ class FrontEnd:
             camera: One camera for the whole scan, or `per_frame` for a focal length that changes.
             intrinsics: The camera if it is known: `f` or `fx,fy,cx,cy` in original pixels.
             masks: Folder of masks; black is left out.
-            reset_interval: Frames after which the state is reset; never by default.
+            reset_interval: Frames after which the state is reset, 0 for never; by default what the model's
+                weights need.
             clock: Told how long the stages of a stream take.
 
         Raises:
@@ -136,7 +143,7 @@ class FrontEnd:
             camera=chosen_camera,
             masks=mask_folder,
             precision=precision,
-            reset_interval=reset_interval,
+            reset_interval=chosen_interval(reset_interval, network.config),
             clock=clock,
         )
 
@@ -318,6 +325,11 @@ class FrontEnd:
         name = f"frame_{self._frames:06d}.png"
         rgb = to_rgb8(image, name)
         return Frame(self._frames, name, float(self._frames), rgb, position=self._frames)
+
+
+def chosen_interval(wanted: int | None, network: NetworkConfig) -> int | None:
+    """Frames from reset to reset: what is wanted, by default what the model asks for; 0 is never."""
+    return (network.reset_interval if wanted is None else wanted) or None
 
 
 def pick_device(name: str | None) -> torch.device:

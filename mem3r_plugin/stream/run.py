@@ -26,7 +26,7 @@ from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.background import Background
 from mem3r_plugin.stream.checkpoint import Checkpoint
 from mem3r_plugin.stream.estimate import FrameEstimate
-from mem3r_plugin.stream.front_end import FrontEnd, pick_device
+from mem3r_plugin.stream.front_end import FrontEnd, chosen_interval, pick_device
 from mem3r_plugin.stream.progress import RunProgress
 from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
@@ -73,7 +73,7 @@ class RunConfig:
     """Arithmetic of the network; auto is bfloat16 where the hardware is fast at it and the answers stay the
     same to a hundredth, else float32."""
     reset_interval: int | None = None
-    """Start the state anew after this many frames; never by default."""
+    """Start the state anew after this many frames, 0 for never; by default what the model's weights need."""
     checkpoint_every: int = 50
     """Save the state after this many frames, or a few more, for --resume."""
     sink: tuple[str, ...] = ()
@@ -271,7 +271,7 @@ def _header(config: RunConfig, source: Source) -> ScanHeader:
             "masks": None if config.masks is None else str(config.masks.absolute()),
             "device": pick_device(config.device).type,
             "precision": config.precision,
-            "reset_interval": config.reset_interval,
+            "reset_interval": chosen_interval(config.reset_interval, network),
         },
         source=source.describe(),
         camera_origin=camera.origin,

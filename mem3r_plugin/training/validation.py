@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mem3r_plugin.evaluation.depth import depth_errors
+from mem3r_plugin.evaluation.renewal import RenewedStream
 from mem3r_plugin.evaluation.trajectory import trajectory_errors
-from mem3r_plugin.model.heads import FrameOutput
+from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.model.updates import UpdateRule, load_rule
 from mem3r_plugin.training.worlds import HELD_BACK, RenderedViews, sample_sequence
@@ -68,16 +69,16 @@ def stream_sequence(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Depth (T, H, W) and camera-to-world poses (T, 4, 4) of images (T, 3, H, W) in [0, 1], one by one."""
     device = next(network.parameters()).device
-    state = network.initial_state()
     height, width = images.shape[-2:]
-    outputs: list[FrameOutput] = []
+    stream = RenewedStream(network, rule)
+    depth, poses = [], []
     for image in images:
         tokens = network.encode((image * 2 - 1).unsqueeze(0).to(device))
-        output, state = network.step(state, tokens, (height, width), rule=rule)
-        outputs.append(output)
-    depth = torch.cat([o.points_self[..., 2] for o in outputs if o.points_self is not None])
-    poses = torch.cat([output.camera_to_world for output in outputs]).double()
-    return depth.float().cpu().numpy(), poses.cpu().numpy()
+        output, placed = stream.step(tokens, (height // PATCH, width // PATCH))
+        poses.append(placed[0])
+        if output.points_self is not None:
+            depth.append(output.points_self[0, ..., 2].float().cpu().numpy())
+    return np.stack(depth), np.stack(poses)
 
 
 def sequence_errors(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mem3r_plugin.evaluation.depth import depth_errors
 from mem3r_plugin.evaluation.drift.courses import DEPTH_EVERY, GRID, Course, sampled_points
 from mem3r_plugin.evaluation.reconstruction import paired_reconstruction_errors
+from mem3r_plugin.evaluation.renewal import RenewedStream
 from mem3r_plugin.evaluation.trajectory import trajectory_errors
 from mem3r_plugin.geometry.pose import transform_points
 from mem3r_plugin.model import ReconstructionNetwork, UpdateRule
@@ -47,7 +48,7 @@ def run_over(
     """
     device = next(network.parameters()).device
     preprocess = Preprocessor(network.config.picture_size)
-    state = network.initial_state(len(courses))
+    stream = RenewedStream(network, rule, len(courses))
     frames = zip(*(course.images() for course in courses), strict=True)
     poses, points = [], []
     while chunk := list(islice(frames, DEPTH_EVERY)):
@@ -56,10 +57,8 @@ def run_over(
         grid = (inputs.shape[2] // PATCH, inputs.shape[3] // PATCH)
         tokens = network.encode(inputs).unflatten(0, (len(chunk), len(courses)))
         for index, now in enumerate(tokens):
-            recurrence, state = network.recur(state, now, grid, rule=rule)
-            heads = DEPTH_ONLY if index == 0 else ()
-            output = network.read_out(now, recurrence.decoded.levels, grid, heads)
-            poses.append(output.camera_to_world.double().cpu().numpy())
+            output, placed = stream.step(now, grid, DEPTH_ONLY if index == 0 else ())
+            poses.append(placed)
             if output.points_self is not None:
                 points.append(output.points_self.float().cpu().numpy())
     return [
