@@ -9,7 +9,8 @@ from PIL import Image
 
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError, SourceError
 from mem3r_plugin.geometry.pose import invert_pose
-from mem3r_plugin.stream.front_end import MAX_REJECTED, pick_device
+from mem3r_plugin.model import NetworkConfig
+from mem3r_plugin.stream.front_end import MAX_REJECTED, chosen_interval, pick_device
 from mem3r_plugin.stream.preprocess import to_network_input
 from mem3r_plugin.stream.source import SkippedFrame, open_source
 from tests.stream.pictures import write_pictures
@@ -174,6 +175,13 @@ def test_reset_starts_the_state_anew_with_the_same_frame(small_model):
         start = boundary
 
 
+@pytest.mark.parametrize(
+    ("wanted", "of_model", "chosen"), [(None, None, None), (None, 7, 7), (0, 7, None), (3, 7, 3)]
+)
+def test_the_model_says_when_to_reset_unless_told_otherwise(wanted, of_model, chosen):
+    assert chosen_interval(wanted, NetworkConfig(reset_interval=of_model)) == chosen
+
+
 def test_reset_interval_of_one_chains_every_frame(small_model):
     estimates = list(small_model.front_end(reset_interval=1).stream(list(pictures(4))))
     assert len(estimates) == 4
@@ -252,7 +260,7 @@ def test_lasting_nan_stops_the_stream(small_model, monkeypatch):
     [
         ({"update": "nonsense"}, "unknown update rule 'nonsense'.*ttt3r"),
         ({"size": 60}, "size is 60"),
-        ({"reset_interval": 0}, "reset_interval is 0"),
+        ({"reset_interval": -1}, "reset_interval is -1"),
         ({"intrinsics": "a,b"}, "intrinsics"),
         ({"intrinsics": "80", "camera": "per_frame"}, "intrinsics 80 fix one camera.*per_frame"),
     ],
