@@ -110,6 +110,7 @@ class Meter:
         if self._seen == self.warm_up:
             for stage in self.clock.seconds.keys() - READ_AHEAD:
                 del self.clock.seconds[stage]
+            self.clock.replays = 0
         if self._seen >= self.warm_up:
             self.times.append(time.perf_counter())
         if self._seen - self.warm_up in MEMORY_AT:
@@ -134,9 +135,10 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     """Run and measure; a dictionary for JSON.
 
     `frames_per_second` has the median and the quartiles over stretches of the run; `stages_ms` milliseconds
-    a frame, of which decode, preprocess and sinks happen beside the others; `share_of_matmul_peak` what the
-    network's arithmetic makes, at the median speed, of the fastest matrix product in the same format,
-    measured before and after the run.
+    a frame, of which decode, preprocess and sinks happen beside the others, and on a GPU all do;
+    `replayed_share` is that of frames whose recurrent step was a CUDA graph replayed; `share_of_matmul_peak`
+    what the network's arithmetic makes, at the median speed, of the fastest matrix product in the same
+    format, measured before and after the run.
 
     Raises:
         Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
@@ -145,7 +147,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     preset = load_preset("model", config.model, NetworkConfig())
     weights = config.weights or (preset.name if preset.name in bundled_weights() else RANDOM)
     size = config.picture_size(preset)
-    clock = StageClock(device)
+    clock = StageClock()
     meter = Meter(clock, warm_up=WARM_UP_WINDOWS * window_size((size[1], size[0])))
     with tempfile.TemporaryDirectory(prefix="mem3r-bench-") as folder:
         options = RunConfig(
@@ -183,6 +185,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "frames": len(meter.times) - 1,
         "frames_per_second": speed,
         "stages_ms": meter.stages_ms(),
+        "replayed_share": clock.replays / (len(meter.times) - 1),
         "operations_per_frame": operations,
         "peak": peak,
         "share_of_matmul_peak": operations * speed["median"] / peak[f"matmul_{precision}"],

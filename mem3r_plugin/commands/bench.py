@@ -45,6 +45,8 @@ def _table(result: dict[str, Any]) -> Table:
     table.add_section()
     for name, milliseconds in result["stages_ms"].items():
         table.add_row(f"{name}, ms a frame", f"{milliseconds:.1f}")
+    if result["machine"]["gpu"]:
+        table.add_row("steps replayed as CUDA graphs", f"{100 * result['replayed_share']:.0f} %")
     table.add_section()
     for name, rate in result["peak"].items():
         table.add_row(f"peak of {name.replace('_', ', ')}", f"{rate / 1e9:,.0f} GFLOP/s")

@@ -47,8 +47,16 @@ def in_float32(device: torch.device) -> AbstractContextManager[object]:
 
 
 def arithmetic(device: torch.device, precision: Precision) -> torch.autocast:
-    """A block that computes in `precision`, which is no longer `auto`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """A block that computes in `precision`, which is no longer `auto`.
+
+    On a GPU no converted weights are kept for the block, since a CUDA graph would read them after its end.
+    """
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=precision == "bfloat16",
+        cache_enabled=device.type != "cuda",
+    )
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:

@@ -6,7 +6,7 @@ the row, the second with the column, and inside each half element i is paired wi
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -62,7 +62,9 @@ def rotary_for(positions: Tensor, head_channels: int) -> Rotary:
     return Rotary(full.cos(), full.sin() * signs.repeat_interleave(quarter))
 
 
-@lru_cache(maxsize=128)
+# The tables are never dropped, since CUDA graphs read them where they lie: pictures of one long side have
+# no more than some dozens of shapes.
+@cache
 def image_rotary(
     rows: int,
     columns: int,
@@ -78,7 +80,7 @@ def image_rotary(
         return _as(rotary_for(positions.to(device), head_channels), dtype)
 
 
-@lru_cache(maxsize=32)
+@cache
 def state_rotary(
     tokens: int, head_channels: int, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Rotary:

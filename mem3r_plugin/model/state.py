@@ -34,22 +34,33 @@ class RecurrentState:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """A flat dictionary of tensors, fit for safetensors; `from_tensors` restores the state exactly."""
-        return {
-            "tokens": self.tokens.contiguous(),
-            **{f"memory.{name}": t.contiguous() for name, t in self.memory.items()},
-            **{f"rule.{name}": t.contiguous() for name, t in self.rule.items()},
-            "frames": torch.tensor([self.frames, int(self.read_first)]),
-        }
+        remembered = {name: tensor.contiguous() for name, tensor in self.remembered().items()}
+        return {**remembered, "frames": torch.tensor([self.frames, int(self.read_first)])}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> RecurrentState:
         """The inverse of `to_tensors`; keys of other prefixes are left alone."""
+        frames, read_first = tensors["frames"].tolist()
+        return cls.holding(tensors, int(frames), read_first=bool(read_first))
+
+    @classmethod
+    def holding(
+        cls, tensors: Mapping[str, Tensor], frames: int, *, read_first: bool = False
+    ) -> RecurrentState:
+        """The state after `frames` that remembers `tensors`; keys of other prefixes are left alone."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        frames, read_first = tensors["frames"].tolist()
-        return cls(tensors["tokens"], part("memory."), part("rule."), int(frames), bool(read_first))
+        return cls(tensors["tokens"], part("memory."), part("rule."), frames, read_first)
+
+    def remembered(self) -> dict[str, Tensor]:
+        """The tensors by themselves, as they lie, under the names that `to_tensors` gives them."""
+        return {
+            "tokens": self.tokens,
+            **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
+            **{f"rule.{name}": tensor for name, tensor in self.rule.items()},
+        }
 
     def detach(self) -> RecurrentState:
         """The same state, cut off from the graph that made it (truncated back-propagation)."""

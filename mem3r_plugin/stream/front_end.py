@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,10 +26,10 @@ from mem3r_plugin.model import (
 from mem3r_plugin.model.precision import Precision, choose_precision, convert
 from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.stream.arrays import to_rgb8
+from mem3r_plugin.stream.cuda_passage import passage_on_device
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
-from mem3r_plugin.stream.image_feature import image_feature
 from mem3r_plugin.stream.masks import MaskFolder
-from mem3r_plugin.stream.passage import Answer, NetworkPassage, Passage
+from mem3r_plugin.stream.passage import Answer, Flight, Passage
 from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.shared_camera import (
     CameraMode,
@@ -44,6 +45,14 @@ MAX_REJECTED = 8
 """Frames in a row for which the network may give no finite answer before the stream stops."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A window of frames that is on its way."""
+
+    window: list[ReadyFrame]
+    flight: Flight
 
 
 class FrontEnd:
@@ -83,7 +92,7 @@ class FrontEnd:
         """Arithmetic of the network, no longer `auto`."""
         self.network = convert(network, self.precision)
         self._clock = clock or NoClock()
-        self._passage = NetworkPassage(self.network, rule, self.precision, self._clock)
+        self._passage = passage_on_device(self.network, rule, self.precision, self._clock)
         self._ready = Readier(preprocessor, masks, self._clock)
         self._camera = camera or SharedCamera()
         self._reset_interval = reset_interval
@@ -93,6 +102,8 @@ class FrontEnd:
         self._frames = 0
         self._since_reset = 0
         self._rejected = 0
+        self._untold = 0
+        """Frames begun ahead of those told, when the next window is gathered."""
         self.settled = True
         """Whether all frames that pass together with the last one have been told."""
 
@@ -162,8 +173,9 @@ class FrontEnd:
         """Estimates of all usable frames of a source, in order.
 
         Pictures are read ahead, and several pass through the network together, except those of a live
-        camera. `save_state` is right after every one of them; where `settled`, a stream that goes on from
-        it even gives the same bytes as one that was never interrupted.
+        camera; on a GPU they begin while those before them are told. `save_state` is right after every one of
+        them; where `settled`, a stream that goes on from it even gives the same bytes as one that was never
+        interrupted.
 
         Args:
             source: Whatever `open_source` takes.
@@ -177,23 +189,20 @@ class FrontEnd:
         tell = on_skip or _log_skip
         opened = open_source(source)
         live = opened.kind == "camera"
+        self._untold = 0
 
         def room(wanted: int) -> int:
             if live:
                 return 1
-            room = wanted - self._frames % wanted
+            room = wanted - (self._frames + self._untold) % wanted
             if self._reset_interval is not None:
-                room = min(room, max(1, self._reset_interval - self._since_reset))
+                room = min(room, max(1, self._reset_interval - self._since_reset - self._untold))
             return room
 
         frames = opened.frames(start_index)
         ahead = 1 if live else LARGEST_WINDOW
         with closing(windows(frames, self._ready, room, ahead=ahead)) as items:
-            for item in items:
-                if isinstance(item, SkippedFrame):
-                    tell(item)
-                else:
-                    yield from self._together(item, tell)
+            yield from self._estimates(items, tell, run_ahead=not live)
 
     def step(self, image: Frame | NDArray[Any]) -> FrameEstimate:
         """The estimate of the next frame.
@@ -241,13 +250,65 @@ class FrontEnd:
         anchor = tensors["chain.anchor"].numpy().copy()
         self._chunk_from_network = anchor if anchored else None
 
-    # -- parts of a step -------------------------------------------------------------------
+    # -- parts of a stream -----------------------------------------------------------------
+
+    def _estimates(
+        self,
+        items: Iterator[list[ReadyFrame] | SkippedFrame],
+        tell: Callable[[SkippedFrame], None],
+        *,
+        run_ahead: bool,
+    ) -> Generator[FrameEstimate, None, None]:
+        """Estimates of windows; where the device works by itself, the next begins before one is told."""
+        begun: _Begun | None = None
+        while True:
+            self._untold = 0 if begun is None else len(begun.window)
+            try:
+                item = next(items, None)
+            except Exception:
+                if begun is not None:  # what came before the failure is not lost
+                    yield from self._together(begun, tell)
+                raise
+            following = None
+            if isinstance(item, list):
+                following = self._begin(item, self._state if begun is None else begun.flight.after)
+            if begun is not None:
+                yield from self._together(begun, tell, following is not None)
+            begun = None if following is None else self._from_here(following)
+            if begun is not None and not (run_ahead and self._can_be_followed(begun)):
+                yield from self._together(begun, tell)
+                begun = None
+            if isinstance(item, SkippedFrame):
+                tell(item)
+            elif item is None:
+                return
+
+    def _begin(self, window: list[ReadyFrame], state: RecurrentState | None) -> _Begun:
+        assert state is not None, "only what can be followed is"
+        return _Begun(window, self._passage.begin(state, [ready.picture for ready in window]))
+
+    def _from_here(self, begun: _Begun) -> _Begun:
+        """A window that comes next; begun again where it went on from a state that does not count."""
+        if begun.flight.before is self._state:
+            return begun
+        return self._begin(begun.window, self._state)
+
+    def _can_be_followed(self, begun: _Begun) -> bool:
+        """Whether the state after a window can be told before it has landed."""
+        if begun.flight.after is None:
+            return False
+        after = self._since_reset + len(begun.window)
+        return self._reset_interval is None or after < self._reset_interval
 
     def _together(
-        self, window: list[ReadyFrame], tell: Callable[[SkippedFrame], None]
+        self, begun: _Begun, tell: Callable[[SkippedFrame], None], followed: bool = False
     ) -> Generator[FrameEstimate, None, None]:
-        """Estimates of a window of frames; one by one where the network fails for one of them."""
-        passages = self._passage.take(self._state, [ready.picture for ready in window])
+        """Estimates of a window of frames; one by one where the network fails for one of them.
+
+        If it does and another window has been gathered to follow, that is not the one which a resumed run
+        would gather.
+        """
+        window, passages = begun.window, begun.flight.land()
         left = len(window)
         for ready, passage in zip(window, passages, strict=True):
             if passage.answer is None:
@@ -257,7 +318,7 @@ class FrontEnd:
             yield self._accept(ready, passage, passage.answer)
         for ready in window[len(window) - left :]:
             left -= 1
-            self.settled = left == 0
+            self.settled = left == 0 and not followed
             try:
                 estimate = self._alone(ready)
             except FrameSkipped as error:
@@ -291,7 +352,7 @@ class FrontEnd:
                 intrinsics=own_camera if self._camera.mode == "per_frame" else shared_camera,
                 transform=ready.transform,
                 focal=own_camera.fx,
-                feature=image_feature(passage.tokens[0]),
+                feature=passage.feature,
             )
 
     def _place(self, answer: Answer, passage: Passage) -> NDArray[np.float64]:

@@ -9,16 +9,20 @@ from torch.nn.functional import normalize
 
 
 def image_feature(tokens: Tensor) -> NDArray[np.float32]:
+    """`channel_spread` of a picture, brought to NumPy; tokens (N, C), feature (C,)."""
+    return np.asarray(channel_spread(tokens).cpu().numpy())
+
+
+def channel_spread(tokens: Tensor) -> Tensor:
     """How much every channel varies over the picture, of unit length.
 
     With the bundled weights the spread tells places apart better than pooling by the mean or the
     generalised mean does. `mem3r_plugin.refine.retrieval` compares features.
 
     Args:
-        tokens: The encoder's, shape (N, C).
+        tokens: The encoder's, shape (…, N, C).
 
     Returns:
-        Shape (C,).
+        Shape (…, C).
     """
-    spread = tokens.float().std(dim=0, correction=0)
-    return np.asarray(normalize(spread, dim=0).cpu().numpy())
+    return normalize(tokens.float().std(dim=-2, correction=0), dim=-1)

@@ -6,8 +6,9 @@ brings the answers of a window from a GPU with one wait. Only the recurrence goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from mem3r_plugin.model import ReconstructionNetwork, RecurrentState, UpdateRule
 from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.model.heads import FrameOutput
 from mem3r_plugin.model.precision import Precision, arithmetic
+from mem3r_plugin.stream.image_feature import image_feature
 from mem3r_plugin.stream.preprocess import to_network_input
 from mem3r_plugin.stream.stages import NoClock, StageClock
 
@@ -47,6 +49,20 @@ class Passage:
     """The state after the frame."""
     tokens: Tensor
     """The frame's encoder tokens (1, N, C)."""
+    feature: NDArray[np.float32]
+    """`image_feature` of the tokens (C,)."""
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A window of frames under way through the network."""
+
+    before: RecurrentState
+    """The state before the first of them."""
+    after: RecurrentState | None
+    """The state after the last, from which others can be begun; None where it is known only on landing."""
+    land: Callable[[], list[Passage]]
+    """Waits for the frames' passages; to be called once."""
 
 
 class NetworkPassage:
@@ -77,6 +93,10 @@ class NetworkPassage:
         with torch.inference_mode(), arithmetic(self.device, self._precision):
             return self.network.initial_state()
 
+    def begin(self, state: RecurrentState, pictures: Sequence[NDArray[np.uint8]]) -> Flight:
+        """What `take` does, under way where the device works by itself."""
+        return Flight(state, None, partial(self.take, state, pictures))
+
     @torch.inference_mode()
     def take(self, state: RecurrentState, pictures: Sequence[NDArray[np.uint8]]) -> list[Passage]:
         """Frames one after the other, from `state` on.
@@ -86,11 +106,9 @@ class NetworkPassage:
             pictures: RGB (h, w, 3), all of one size.
         """
         pixels = to_network_input(np.stack(pictures))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
         with arithmetic(self.device, self._precision):
             with self._clock.stage("encode"):
-                tokens = self.network.encode(pixels.to(self.device, non_blocking=True))
+                tokens = self.network.encode(pixels.to(self.device))
             return self._recur(state, tokens.split(1), (pixels.shape[2], pixels.shape[3]))
 
     @torch.inference_mode()
@@ -114,19 +132,21 @@ class NetworkPassage:
         with self._clock.stage("heads"):
             middle, late, last = (torch.cat(level) for level in zip(*levels, strict=True))
             output = self.network.read_out(torch.cat([*tokens]), (middle, late, last), grid)
-            finite = torch.stack([_finite(after) for after in states])
+            finite = torch.stack([all_finite(after) for after in states])
         with self._clock.stage("transfer"):
-            answers = _answers(output, finite)
-        return [Passage(*parts) for parts in zip(answers, states, tokens, strict=True)]
+            answers = answers_on_host(output, finite)
+            features = [image_feature(frame_tokens[0]) for frame_tokens in tokens]
+        return [Passage(*parts) for parts in zip(answers, states, tokens, features, strict=True)]
 
 
-def _finite(state: RecurrentState) -> Tensor:
+def all_finite(state: RecurrentState) -> Tensor:
     """Whether all that is remembered is finite, on the device it is on."""
-    remembered = [t for t in state.to_tensors().values() if t.is_floating_point()]
+    remembered = [t for t in state.remembered().values() if t.is_floating_point()]
     return torch.stack([t.isfinite().all() for t in remembered]).all()
 
 
-def _answers(output: FrameOutput, finite: Tensor) -> list[Answer | None]:
+def answers_on_host(output: FrameOutput, finite: Tensor) -> list[Answer | None]:
+    """Answers for a window, from what the network says and whether the state is finite after each frame."""
     assert output.points_self is not None
     assert output.confidence_self is not None
     poses = output.pose.double().cpu().numpy()

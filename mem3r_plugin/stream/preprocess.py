@@ -88,5 +88,10 @@ class Preprocessor:
 
 def to_network_input(image: NDArray[np.uint8]) -> torch.Tensor:
     """Pictures (..., h, w, 3), RGB uint8, as float32 (..., 3, h, w) in [-1, 1]."""
-    values = torch.tensor(image).movedim(-1, -3).contiguous().to(torch.float32)
+    return centred(torch.tensor(image))
+
+
+def centred(pictures: torch.Tensor) -> torch.Tensor:
+    """`to_network_input` of pictures that are tensors, wherever they are."""
+    values = pictures.movedim(-1, -3).contiguous().to(torch.float32)
     return (values / 255.0 - 0.5) / 0.5

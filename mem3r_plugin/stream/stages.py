@@ -7,24 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-ON_DEVICE = ("encode", "recur", "heads", "transfer")
-"""Stages that the network's device works on."""
-
 
 class StageClock:
-    """Adds up the seconds of named stages.
+    """Adds up the seconds of named stages."""
 
-    Args:
-        device: Where the work of a stage is done; a GPU is waited for, so that its time counts where
-            it belongs, which costs speed.
-    """
-
-    def __init__(self, device: torch.device | None = None) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        """Seconds by stage; stages of other threads overlap with the rest."""
+        """Seconds by stage; stages of other threads, or of a GPU's streams, overlap with the rest."""
+        self.replays = 0
+        """Frames whose recurrent step was a CUDA graph replayed."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -33,10 +24,11 @@ class StageClock:
         try:
             yield
         finally:
-            # Only stages that leave work on the GPU have to wait for it.
-            if self._device is not None and self._device.type == "cuda" and name in ON_DEVICE:
-                torch.cuda.synchronize(self._device)
-            self.seconds[name] += time.perf_counter() - started
+            self.add(name, time.perf_counter() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count `seconds` towards `name`."""
+        self.seconds[name] += seconds
 
 
 class NoClock(StageClock):
@@ -46,3 +38,6 @@ class NoClock(StageClock):
     def stage(self, name: str) -> Iterator[None]:
         """Do what is inside."""
         yield
+
+    def add(self, name: str, seconds: float) -> None:
+        """Let it pass."""

@@ -54,6 +54,7 @@ def test_a_run(monkeypatch):
     speed = result["frames_per_second"]
     assert 0 < speed["lower"] <= speed["median"] <= speed["upper"]
     assert result["stages_ms"].keys() == STAGES
+    assert result["replayed_share"] == 0
     assert all(milliseconds > 0 for milliseconds in result["stages_ms"].values())
     # These come one after the other; between them may lie waiting for sinks.
     covered = sum(result["stages_ms"][name] for name in BEFORE_SINKS) * speed["whole"] / 1000
@@ -203,8 +204,8 @@ def test_json_is_one_object(capsys):
     result = json.loads(printed)
     assert result["frames"] == 2
     assert set(result) == {
-        "settings", "machine", "frames", "frames_per_second", "stages_ms", "operations_per_frame",
-        "peak", "share_of_matmul_peak", "memory",
+        "settings", "machine", "frames", "frames_per_second", "stages_ms", "replayed_share",
+        "operations_per_frame", "peak", "share_of_matmul_peak", "memory",
     }  # fmt: skip
 
 
