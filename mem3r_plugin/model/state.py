@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,6 +31,32 @@ class RecurrentState:
     def first(self) -> bool:
         """Whether the next frame is the first one."""
         return self.frames == 0
+
+    @property
+    def kind(self) -> Hashable:
+        """What must be equal of states that are stacked: the network treats a whole batch alike."""
+        return self.first, self.read_first, frozenset(self.rule)
+
+    @classmethod
+    def stack(cls, states: Sequence[RecurrentState]) -> RecurrentState:
+        """The state of a batch of streams, from those of single ones, all of one `kind` and picture size.
+
+        Whoever stacks keeps the numbers of frames, which differ; the batch has that of the first.
+        """
+        one = states[0]
+        if len(states) == 1:
+            return one
+        return replace(
+            one,
+            tokens=torch.cat([state.tokens for state in states]),
+            memory={k: torch.cat([state.memory[k] for state in states]) for k in one.memory},
+            rule={k: torch.cat([state.rule[k] for state in states]) for k in one.rule},
+        )
+
+    def split(self) -> list[RecurrentState]:
+        """The states of a batch's single streams."""
+        streams = range(len(self.tokens))
+        return [self._mapped(lambda tensor, i=i: tensor[i : i + 1]) for i in streams]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """A flat dictionary of tensors, fit for safetensors; `from_tensors` restores the state exactly."""
