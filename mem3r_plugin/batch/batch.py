@@ -43,8 +43,8 @@ class BatchConfig:
     engine: Engine = "local"
     """Scans in this process, or several at once on a Ray cluster."""
     together: int = 1
-    """Scans that pass through one network side by side, where its device has room for them; fills a GPU, and
-    gains little on a CPU. With engine local."""
+    """Scans that pass through one network side by side, where its device has room for them: for a GPU that
+    one does not fill. With engine local."""
     threads: int | None = None
     """CPU threads of a scan; by default all of this machine's, with Ray one."""
     ray: RayConfig = field(default_factory=RayConfig)

@@ -20,7 +20,7 @@ from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream import window
 from tests.batch.test_batch import words
 from tests.stream.pictures import picture, write_pictures, write_video
-from tests.stream.small_model import tree
+from tests.stream.small_model import SmallModel, tree
 
 PROCESSES = multiprocessing.get_context("fork")
 
@@ -34,25 +34,41 @@ WALKS = {
 """Width, height and frames of the sources."""
 
 
-@pytest.fixture
-def walks(options: ScanOptions, tmp_path: Path) -> BatchConfig:
-    """Five sources of two sizes and several lengths, three of them at once."""
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five sources of two sizes and several lengths."""
+    folder = tmp_path_factory.mktemp("walks")
     for seed, (name, (width, height, frames)) in enumerate(WALKS.items()):
-        folder = tmp_path / "sources" / name
-        folder.mkdir(parents=True)
+        (folder / name).mkdir()
         for index in range(frames):
             pixels = picture(width, height, 100 * seed + index)
-            cv2.imwrite(str(folder / f"{name}{index:03}.png"), pixels)
-    scan_list = tmp_path / "list.txt"
-    scan_list.write_text("".join(f"sources/{name}\n" for name in WALKS))
-    scan = replace(options, precision="float32")
-    return BatchConfig(scan_list, tmp_path / "scans", together=3, scan=scan)
+            cv2.imwrite(str(folder / name / f"{name}{index:03}.png"), pixels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scan_options(small_model: SmallModel) -> ScanOptions:
+    return ScanOptions(
+        model=small_model.preset, weights=small_model.weights, device="cpu", precision="float32"
+    )
 
 
 @pytest.fixture
-def alone(walks: BatchConfig, tmp_path: Path) -> Path:
+def walks(scan_options: ScanOptions, sources: Path, tmp_path: Path) -> BatchConfig:
+    """A batch of the five, three of them at once."""
+    scan_list = tmp_path / "list.txt"
+    scan_list.write_text("".join(f"{sources / name}\n" for name in WALKS))
+    return BatchConfig(scan_list, tmp_path / "scans", together=3, scan=scan_options)
+
+
+@pytest.fixture(scope="module")
+def alone(scan_options: ScanOptions, sources: Path) -> Path:
     """The folder of the same scans, made one after the other."""
-    return made_alone(walks, tmp_path / "alone")
+    scan_list = sources / "list.txt"
+    scan_list.write_text("".join(f"{name}\n" for name in WALKS))
+    return made_alone(
+        BatchConfig(scan_list, sources / "alone", scan=scan_options), sources / "alone"
+    )
 
 
 def made_alone(config: BatchConfig, output: Path) -> Path:
@@ -96,9 +112,9 @@ def test_twice_together_gives_the_same_bytes(walks, tmp_path):
         assert tree(walks.output / name) == tree(tmp_path / "again" / name)
 
 
-def test_scans_that_fail_take_no_others_with_them(walks, alone, tmp_path):
+def test_scans_that_fail_take_no_others_with_them(walks, alone, sources, tmp_path):
     """One is no video, one breaks off in the middle, one may not be written."""
-    (tmp_path / "sources" / "broken.mp4").write_text("no video")
+    (tmp_path / "broken.mp4").write_text("no video")
     masks = tmp_path / "masks"
     masks.mkdir()
     cv2.imwrite(
@@ -106,15 +122,15 @@ def test_scans_that_fail_take_no_others_with_them(walks, alone, tmp_path):
     )  # of another size than its frame
     (walks.output / "e").mkdir(parents=True)
     (walks.output / "e" / "thesis.txt").write_text("not to be overwritten")
-    lines = ["sources/d", "sources/broken.mp4", "sources/a", "sources/e", "sources/c", "sources/b"]
-    walks.list.write_text("\n".join(lines))
+    lines = [str(sources / name) for name in "daecb"]
+    walks.list.write_text("\n".join(["broken.mp4", *lines]))
     walks = replace(walks, scan=replace(walks.scan, masks=masks, checkpoint_every=2))
     outcomes = {outcome.scan.name: outcome for outcome in batch(walks)}
     assert outcomes["broken"].failure and "broken.mp4 cannot be read" in outcomes["broken"].failure
     assert outcomes["e"].failure and "thesis.txt" in outcomes["e"].failure
     assert outcomes["d"].failure and "d011.png is 9x9" in outcomes["d"].failure
     stopped = Scan.open(walks.output / "d")
-    assert len(stopped) == 11 and not stopped.complete
+    assert 7 <= len(stopped) <= 11 and not stopped.complete  # what waited to be written is dropped
     for name in "abc":
         assert outcomes[name].failure is None
         scan, expected = Scan.open(walks.output / name), Scan.open(alone / name)
@@ -144,7 +160,7 @@ def test_a_full_disk_stops_one_scan(walks, alone, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     outcomes = {outcome.scan.name: outcome for outcome in batch(walks)}
-    assert outcomes["a"].failure and "No space left" in outcomes["a"].failure
+    assert outcomes["a"].failure and "the disk is full" in outcomes["a"].failure
     assert len(Scan.open(walks.output / "a")) == 12
     for name in "bcde":
         assert_equal_scans(Scan.open(walks.output / name), Scan.open(alone / name))
@@ -185,7 +201,7 @@ def batch_and_die_before_rename(config: BatchConfig, survived: int) -> None:
     list(batch(config))
 
 
-@pytest.mark.parametrize("survived", [3, 30, 60, 110])
+@pytest.mark.parametrize("survived", [3, 30, 110])
 def test_killed_together_they_go_on_together(walks, alone, monkeypatch, survived):
     monkeypatch.setattr(window, "LARGEST_WINDOW", 2)
     walks = replace(walks, scan=replace(walks.scan, checkpoint_every=2))

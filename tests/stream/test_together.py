@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(small_model, passage, tm
             pass
 
         def write(self, estimate):
-            if estimate.frame.index in (100, 399):
+            if estimate.frame.index in (99, 299):
                 gc.collect()
                 self.resident[estimate.frame.index] = psutil.Process().memory_info().rss
 
@@ -226,9 +226,9 @@ def test_memory_does_not_grow_with_the_number_of_frames(small_model, passage, tm
     def task(number, seat):
         config = small_model.config("generator", tmp_path / str(number), reset_interval=100)
         sinks = [meter] if number == 0 else []
-        return len(run(config, source=pictures(400), sinks=sinks, silent=True, passage=seat))
+        return len(run(config, source=pictures(300), sinks=sinks, silent=True, passage=seat))
 
     meter = Meter()
     tasks = [partial(task, number) for number in range(3)]
-    assert list(run_together(passage(), tasks, at_once=3)) == [400] * 3
-    assert meter.resident[399] <= 1.02 * meter.resident[100], meter.resident
+    assert list(run_together(passage(), tasks, at_once=3)) == [300] * 3
+    assert meter.resident[299] <= 1.02 * meter.resident[99], meter.resident
