@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -68,7 +68,7 @@ class BatchConfig:
             raise ConfigError("workers, gpus and address are for --engine ray")
 
 
-def batch(config: BatchConfig) -> Iterator[Outcome]:
+def batch(config: BatchConfig) -> Generator[Outcome, None, None]:
     """Complete every scan of a list; what is complete already is left as it is.
 
     Yields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -55,8 +56,7 @@ class RecurrentState:
 
     def split(self) -> list[RecurrentState]:
         """The states of a batch's single streams."""
-        streams = range(len(self.tokens))
-        return [self._mapped(lambda tensor, i=i: tensor[i : i + 1]) for i in streams]
+        return [self._mapped(itemgetter(slice(i, i + 1))) for i in range(len(self.tokens))]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """A flat dictionary of tensors, fit for safetensors; `from_tensors` restores the state exactly."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 def run_together(
     passage: NetworkPassage, tasks: Iterable[Callable[[StreamPassage], T]], at_once: int
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Do tasks that each take a stream through the network, some of them at once.
 
     A task that ends makes room for the next one. Left early, this ends those that are under way with a

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -192,9 +193,9 @@ def test_a_task_that_raises_ends_the_others(passage):
     def bug(seat):
         raise ZeroDivisionError
 
-    endless = partial(stream, images=(frame for _ in range(10) for frame in IMAGES))
+    tasks: list[Callable[[StreamPassage], object]] = [partial(stream, images=IMAGES * 10), bug]
     with pytest.raises(ZeroDivisionError):
-        list(run_together(passage(), [endless, bug], at_once=2))
+        list(run_together(passage(), tasks, at_once=2))
 
 
 def test_no_room_on_a_mocked_gpu_is_said_in_one_line(passage, monkeypatch):
