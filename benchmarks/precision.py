@@ -24,7 +24,6 @@ from mem3r_plugin.model.precision import (
     MAX_POSE_ERROR,
     Precision,
     choose_precision,
-    convert,
 )
 from mem3r_plugin.model.weights import RANDOM, bundled_weights, load_network
 from mem3r_plugin.stream.estimate import Frame
@@ -80,7 +79,7 @@ def answers(
     network: ReconstructionNetwork, options: Options, precision: Precision
 ) -> Iterator[Answer]:
     """Poses and points of the clip's frames; `network` is left converted to `precision`."""
-    passage = NetworkPassage(convert(network, precision), load_rule(options.update), precision)
+    passage = NetworkPassage(network, load_rule(options.update), precision)
     preprocess = Preprocessor(options.size or network.config.picture_size)
     frames = open_source(options.clip, max_frames=options.frames).frames()
     pictures = [preprocess(frame.image)[0] for frame in frames if isinstance(frame, Frame)]

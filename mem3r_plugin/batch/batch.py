@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 import tyro
 
 from mem3r_plugin.batch.ray_cluster import RayConfig, make_scans_on_ray
 from mem3r_plugin.batch.scan_list import read_list
 from mem3r_plugin.batch.work import Outcome, make_scan
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.stream.run import RunConfig
+from mem3r_plugin.stream.passage import StreamPassage
+from mem3r_plugin.stream.run import RunConfig, load_passage
+from mem3r_plugin.stream.together import run_together
 
 Engine = Literal["local", "ray"]
 
@@ -38,7 +41,10 @@ class BatchConfig:
     output: Path
     """Folder of the scans, each in a folder named after its source."""
     engine: Engine = "local"
-    """One scan after the other in this process, or several at once on a Ray cluster."""
+    """Scans in this process, or several at once on a Ray cluster."""
+    together: int = 1
+    """Scans that pass through one network side by side, where its device has room for them: for a GPU that
+    one does not fill. With engine local."""
     threads: int | None = None
     """CPU threads of a scan; by default all of this machine's, with Ray one."""
     ray: RayConfig = field(default_factory=RayConfig)
@@ -54,25 +60,46 @@ class BatchConfig:
         """
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads is {self.threads}, it must be at least 1")
+        if self.together < 1:
+            raise ConfigError(f"together is {self.together}, it must be at least 1")
+        if self.engine == "ray" and self.together > 1:
+            raise ConfigError("together is for --engine local; with ray, give workers")
         if self.engine != "ray" and self.ray != RayConfig():
             raise ConfigError("workers, gpus and address are for --engine ray")
 
 
-def batch(config: BatchConfig) -> Iterator[Outcome]:
+def batch(config: BatchConfig) -> Generator[Outcome, None, None]:
     """Complete every scan of a list; what is complete already is left as it is.
 
     Yields:
-        What became of each scan, as soon as it is known: with Ray not in the order of the list.
+        What became of each scan, as soon as it is known: with several at once not in the order of the list.
 
     Raises:
         ConfigError: the list or an option is wrong, or there is no such Ray cluster.
+        WeightsError: scans that go together have no network.
     """
     jobs = _jobs(config)
     if config.engine == "ray":
         yield from make_scans_on_ray(jobs, config.threads or 1, config.ray)
-        return
-    for job in jobs:
-        yield make_scan(job, config.threads, silent=False)
+    elif config.together > 1:
+        yield from _make_scans_together(jobs, config.together, config.threads)
+    else:
+        for job in jobs:
+            yield make_scan(job, config.threads, silent=False)
+
+
+def _make_scans_together(
+    jobs: Sequence[RunConfig], together: int, threads: int | None
+) -> Iterator[Outcome]:
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    def task(job: RunConfig) -> Callable[[StreamPassage], Outcome]:
+        # The others would wait for one that waits for another process.
+        return lambda passage: make_scan(job, patience=0, passage=passage)
+
+    # All are made with the same network; only sources and folders differ.
+    yield from run_together(load_passage(jobs[0], shared=True), map(task, jobs), together)
 
 
 def _jobs(config: BatchConfig) -> list[RunConfig]:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from mem3r_plugin.errors import Mem3RError, OutputError
 from mem3r_plugin.scan.output_errors import output_errors
 from mem3r_plugin.stream.estimate import FrameEstimate
+from mem3r_plugin.stream.passage import StreamPassage
 from mem3r_plugin.stream.run import RunConfig, run
 
 LOCKS = ".locks"
@@ -42,6 +43,7 @@ def make_scan(
     threads: int | None = None,
     silent: bool = True,
     patience: float = PATIENCE,
+    passage: StreamPassage | None = None,
 ) -> Outcome:
     """Complete a scan; nothing that goes wrong with it is raised, so that others can be made.
 
@@ -50,13 +52,14 @@ def make_scan(
         threads: CPU threads of the network; by default torch's own choice.
         silent: As for `run`.
         patience: Seconds to wait while another process writes the scan.
+        passage: As for `run`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     counter = _FrameCounter()
     try:
         with _sole_writer(config.output, patience):
-            frames = len(run(config, sinks=[counter], silent=silent))
+            frames = len(run(config, sinks=[counter], silent=silent, passage=passage))
     except Mem3RError as error:
         return Outcome(config.output, 0, counter.frames, str(error))
     except Exception:

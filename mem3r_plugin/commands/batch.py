@@ -36,8 +36,9 @@ class Batch(BatchConfig):
         """
         total = len(read_list(self.list))
         failed = 0
+        several_at_once = self.engine == "ray" or self.together > 1
         # Ray prints to stdout when a worker dies.
-        with BatchProgress(total, self.engine == "ray") as progress, redirect_stdout(sys.stderr):
+        with BatchProgress(total, several_at_once) as progress, redirect_stdout(sys.stderr):
             for outcome in batch(self):
                 progress.tell(outcome)
                 failed += outcome.failure is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -31,6 +32,31 @@ class RecurrentState:
     def first(self) -> bool:
         """Whether the next frame is the first one."""
         return self.frames == 0
+
+    @property
+    def kind(self) -> Hashable:
+        """What must be equal of states that are stacked: the network treats a whole batch alike."""
+        return self.first, self.read_first, frozenset(self.rule)
+
+    @classmethod
+    def stack(cls, states: Sequence[RecurrentState]) -> RecurrentState:
+        """The state of a batch of streams, from those of single ones, all of one `kind` and picture size.
+
+        Whoever stacks keeps the numbers of frames, which differ; the batch has that of the first.
+        """
+        one = states[0]
+        if len(states) == 1:
+            return one
+        return replace(
+            one,
+            tokens=torch.cat([state.tokens for state in states]),
+            memory={k: torch.cat([state.memory[k] for state in states]) for k in one.memory},
+            rule={k: torch.cat([state.rule[k] for state in states]) for k in one.rule},
+        )
+
+    def split(self) -> list[RecurrentState]:
+        """The states of a batch's single streams."""
+        return [self._mapped(itemgetter(slice(i, i + 1))) for i in range(len(self.tokens))]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """A flat dictionary of tensors, fit for safetensors; `from_tensors` restores the state exactly."""

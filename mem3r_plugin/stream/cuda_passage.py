@@ -41,7 +41,10 @@ LEVELS = ("middle", "late", "last")
 
 
 def passage_on_device(
-    network: ReconstructionNetwork, rule: UpdateRule, precision: Precision, clock: StageClock
+    network: ReconstructionNetwork,
+    rule: UpdateRule,
+    precision: Precision,
+    clock: StageClock | None = None,
 ) -> NetworkPassage:
     """The passage that suits the device `network` is on."""
     on_gpu = next(network.parameters()).device.type == "cuda"
@@ -52,9 +55,9 @@ class CudaPassage(NetworkPassage):
     """Takes windows of pictures through a network on a GPU; one can begin before another has landed.
 
     Args:
-        network: On its device, converted to `precision`.
+        network: On its device; it is converted to `precision`.
         rule: How the state is updated.
-        precision: Arithmetic of the network, `float32` or `bfloat16`.
+        precision: Arithmetic of the network.
         clock: Told how long the GPU works on the stages, which overlap.
     """
 
@@ -92,7 +95,7 @@ class CudaPassage(NetworkPassage):
         grid = (height // PATCH, width // PATCH)
         times = Times()
         replays = self._recurring.graphs.replays
-        with arithmetic(self.device, self._precision):
+        with arithmetic(self.device, self.precision):
             with self._encoding.stage("encode", times):
                 inputs = {"pictures": _staged(pictures)}
                 encoded = self._encoding.graphs("encode", self._encode, inputs)
@@ -129,7 +132,7 @@ class CudaPassage(NetworkPassage):
             states.append(state)
             steps.append(outputs)
         together = {name: torch.cat([outputs[name] for outputs in steps]) for name in LEVELS}
-        return states, {**together, "finite": torch.stack([step["finite"] for step in steps])}
+        return states, {**together, "finite": torch.cat([step["finite"] for step in steps])}
 
     def _step(self, state: RecurrentState, grid: tuple[int, int], inputs: Tensors) -> Tensors:
         """One frame's step from what is in `inputs`; of `state` only the counters count."""

@@ -16,20 +16,14 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError, FrameSkipped, Mem3RError
 from mem3r_plugin.geometry.pose import ResetChain, invert_pose
-from mem3r_plugin.model import (
-    NetworkConfig,
-    ReconstructionNetwork,
-    RecurrentState,
-    UpdateRule,
-    load_rule,
-)
-from mem3r_plugin.model.precision import Precision, choose_precision, convert
+from mem3r_plugin.model import NetworkConfig, RecurrentState, load_rule
+from mem3r_plugin.model.precision import Precision
 from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.stream.arrays import to_rgb8
 from mem3r_plugin.stream.cuda_passage import passage_on_device
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 from mem3r_plugin.stream.masks import MaskFolder
-from mem3r_plugin.stream.passage import Answer, Flight, Passage
+from mem3r_plugin.stream.passage import Answer, Flight, Passage, StreamPassage
 from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.shared_camera import (
     CameraMode,
@@ -64,35 +58,30 @@ class FrontEnd:
     again, only to learn where the new state's world lies; its first prediction stands.
 
     Args:
-        network: The network, on its device; it is converted to `precision`.
-        rule: How the state is updated.
+        passage: The way through the network.
         preprocessor: From pictures to the network's size.
         camera: Gathers, or knows, the camera; by default one that all frames share is gathered.
         masks: What of each picture to leave out of depth and camera.
-        precision: Arithmetic of the network.
         reset_interval: Frames after which the state is reset; never by default.
-        clock: Told how long the stages of a stream take.
+        clock: Told how long the stages of a stream take, but for those of the passage.
     """
 
     def __init__(
         self,
-        network: ReconstructionNetwork,
-        rule: UpdateRule,
+        passage: StreamPassage,
         preprocessor: Preprocessor,
         *,
         camera: SharedCamera | GivenCamera | None = None,
         masks: MaskFolder | None = None,
-        precision: Precision = "float32",
         reset_interval: int | None = None,
         clock: StageClock | None = None,
     ) -> None:
         if reset_interval is not None and reset_interval < 1:
             raise ConfigError(f"reset_interval is {reset_interval}, it must be at least 1")
-        self.precision = choose_precision(network, precision)
+        self.precision = passage.precision
         """Arithmetic of the network, no longer `auto`."""
-        self.network = convert(network, self.precision)
         self._clock = clock or NoClock()
-        self._passage = passage_on_device(self.network, rule, self.precision, self._clock)
+        self._passage = passage
         self._ready = Readier(preprocessor, masks, self._clock)
         self._camera = camera or SharedCamera()
         self._reset_interval = reset_interval
@@ -148,12 +137,10 @@ class FrontEnd:
         mask_folder = None if masks is None else MaskFolder(masks)
         network = load_network(model, weights, device=pick_device(device))
         return cls(
-            network,
-            rule,
+            passage_on_device(network, rule, precision, clock),
             Preprocessor(size or network.config.picture_size),
             camera=chosen_camera,
             masks=mask_folder,
-            precision=precision,
             reset_interval=chosen_interval(reset_interval, network.config),
             clock=clock,
         )

@@ -17,16 +17,20 @@ from torch import Tensor
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, ScanError, SourceError
-from mem3r_plugin.model import NetworkConfig
+from mem3r_plugin.model import NetworkConfig, load_rule
 from mem3r_plugin.model.precision import Precision
-from mem3r_plugin.model.weights import weights_digest
+from mem3r_plugin.model.weights import load_network, weights_digest
 from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import HEADER, STATE, ScanHeader
 from mem3r_plugin.scan.reader import read_header
 from mem3r_plugin.stream.background import Background
 from mem3r_plugin.stream.checkpoint import Checkpoint
+from mem3r_plugin.stream.cuda_passage import passage_on_device
 from mem3r_plugin.stream.estimate import FrameEstimate
 from mem3r_plugin.stream.front_end import FrontEnd, chosen_interval, pick_device
+from mem3r_plugin.stream.masks import MaskFolder
+from mem3r_plugin.stream.passage import NetworkPassage, StreamPassage
+from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.progress import RunProgress
 from mem3r_plugin.stream.shared_camera import CameraMode, choose_camera
 from mem3r_plugin.stream.sink import Sink
@@ -104,6 +108,7 @@ def run(
     sinks: Sequence[Sink] = (),
     silent: bool = False,
     clock: StageClock | None = None,
+    passage: StreamPassage | None = None,
 ) -> Scan:
     """Take a source through the front end and leave a scan.
 
@@ -118,6 +123,7 @@ def run(
             from the last checkpoint on.
         silent: No progress bar and no notes on stderr.
         clock: Told how long the stages of the work take.
+        passage: The network as `load_passage` loads it for `config`, where several runs share it.
 
     Raises:
         SourceError: the source cannot be read, or no frame of it can be used.
@@ -158,17 +164,14 @@ def run(
     )
     scan.check_folder()
     sinks = [*sinks, *(load_sink(name, config.output) for name in config.sink)]
-    front_end = FrontEnd.from_pretrained(
-        config.model,
-        weights=config.weights,
-        update=config.update,
-        size=config.size,
-        device=config.device,
-        precision=config.precision,
-        camera=config.camera,
-        intrinsics=config.intrinsics,
-        masks=config.masks,
-        reset_interval=config.reset_interval,
+    masks = None if config.masks is None else MaskFolder(config.masks)
+    passage = passage or load_passage(config, clock)
+    front_end = FrontEnd(
+        passage,
+        Preprocessor(config.size or passage.network.config.picture_size),
+        camera=choose_camera(config.camera, config.intrinsics),
+        masks=masks,
+        reset_interval=chosen_interval(config.reset_interval, passage.network.config),
         clock=clock,
     )
     _settle_precision(scan, front_end.precision, resumed=checkpoint is not None)
@@ -187,6 +190,26 @@ def run(
             progress.note(f"stopped; {config.output} holds {scan.mark.frames} frames{advice}")
             raise
     return Scan.open(config.output)
+
+
+def load_passage(
+    config: RunConfig, clock: StageClock | None = None, *, shared: bool = False
+) -> NetworkPassage:
+    """The network that a run wants, with its update rule, device and precision.
+
+    Args:
+        config: What the run wants.
+        clock: Told how long the stages take.
+        shared: Several runs take frames through it together.
+
+    Raises:
+        ConfigError: there is no such model, rule or device.
+        WeightsError: the weights are missing or do not fit.
+    """
+    rule = load_rule(config.update)
+    network = load_network(config.model, config.weights, device=pick_device(config.device))
+    build = NetworkPassage if shared else passage_on_device
+    return build(network, rule, config.precision, clock)
 
 
 def _pump(

@@ -87,18 +87,23 @@ def begin_by_copying(network: ReconstructionNetwork) -> None:
     start = decoder.embed_state(decoder.initial_tokens).std(dim=-1).mean()
     decoder.embed_state.weight.div_(start)
     decoder.embed_state.bias.div_(start)
-    for block in decoder.state_blocks:
+    state_blocks, image_blocks = _blocks(decoder.state_blocks), _blocks(decoder.image_blocks)
+    for block in state_blocks:
         _quieten(block)
-    first = decoder.state_blocks[0]
+    first = state_blocks[0]
     _look_at_own_place(first.cross_attention, _SHARP, _QUIET)
     _pass_on(first.cross_attention, 1.0)
     _take_out_own_place(first.attention, size)
     decoder.state_norm.reset_parameters()
-    for block in decoder.image_blocks:
+    for block in image_blocks:
         _look_at_own_place(block.cross_attention, _SOFT, _CONTENT)
         _pass_on(block.cross_attention, _LOOK)
     if network.state_gate is not None:
         network.state_gate.reset_open()
+
+
+def _blocks(modules: nn.ModuleList) -> list[DecoderBlock]:
+    return [module for module in modules if isinstance(module, DecoderBlock)]
 
 
 def _quieten(block: DecoderBlock) -> None:

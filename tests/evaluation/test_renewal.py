@@ -13,6 +13,7 @@ from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.model.updates import load_rule
 from mem3r_plugin.model.weights import random_network
 from mem3r_plugin.stream.front_end import FrontEnd
+from mem3r_plugin.stream.passage import NetworkPassage
 from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input
 from tests.model.networks import MEM3R
 
@@ -24,7 +25,7 @@ def test_poses_are_those_of_the_front_end(interval: int | None) -> None:
     network = random_network(replace(MEM3R, picture_size=WIDTH, reset_interval=interval))
     images = np.random.default_rng(0).integers(0, 256, (8, HEIGHT, WIDTH, 3), dtype=np.uint8)
     rule, preprocessor = load_rule("ttt3r"), Preprocessor(WIDTH)
-    front_end = FrontEnd(network, rule, preprocessor, reset_interval=interval)
+    front_end = FrontEnd(NetworkPassage(network, rule), preprocessor, reset_interval=interval)
     wanted = [estimate.camera_to_world for estimate in front_end.stream(list(images))]
     inputs = to_network_input(np.stack([preprocessor(image)[0] for image in images]))
     stream = RenewedStream(network, rule)

@@ -30,6 +30,7 @@ from mem3r_plugin.geometry.pose import relative_pose, rotation_from_quaternion
 from mem3r_plugin.model import ReconstructionNetwork, load_rule
 from mem3r_plugin.model.weights import random_network
 from mem3r_plugin.stream.front_end import FrontEnd
+from mem3r_plugin.stream.passage import NetworkPassage
 from mem3r_plugin.stream.preprocess import Preprocessor
 from tests.evaluation.room_sequence import SCALE, write_room_sequence
 from tests.model.networks import MEM3R
@@ -117,7 +118,7 @@ def test_a_run_is_what_the_front_end_gives(which: str, request: pytest.FixtureRe
     course: Course = request.getfixturevalue(which)
     network = random_network(MINI)
     trace = run(course, network)
-    front_end = FrontEnd(network, load_rule("filt3r"), Preprocessor(SIZE))
+    front_end = FrontEnd(NetworkPassage(network, load_rule("filt3r")), Preprocessor(SIZE))
     estimates = [front_end.step(image) for image in course.images()]
     poses = relative_pose(trace.camera_to_world[0], trace.camera_to_world)
     expected = np.stack([estimate.camera_to_world for estimate in estimates])
