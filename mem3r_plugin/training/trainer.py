@@ -162,7 +162,8 @@ class Trainer:
             waited = time.monotonic() - asked
             terms = self.train_step(batch.to(self.accelerator.device))
             self.step += 1
-            progress.add(terms, batch.images.shape[0] * batch.images.shape[1], waited)
+            views = batch.images.shape[0] * batch.images.shape[1] * self.accelerator.num_processes
+            progress.add(terms, views, waited)
             if self.step % self.config.log_every == 0:
                 self.log("train", progress.means())
                 progress = Progress(time.monotonic())
