@@ -1,6 +1,6 @@
 """Many scans from a list of sources, on this machine or on a Ray cluster.
 
-    for outcome in batch(BatchConfig(Path("walks.txt"), Path("scans"), engine="ray", workers=2)):
+    for outcome in batch(BatchConfig(Path("walks.txt"), Path("scans"), engine="ray")):
         print(outcome)
 
 Every scan is one run with `resume`, and one process at a time writes it. So whatever stops a batch, and
