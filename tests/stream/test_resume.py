@@ -20,6 +20,7 @@ from mem3r_plugin.stream.run import RunConfig, run
 from tests.stream import kills
 from tests.stream.pictures import write_pictures
 from tests.stream.small_model import pictures, tree
+from tests.stream.stopping import Stopping
 
 FRAMES = 5
 PROCESSES = multiprocessing.get_context("fork")  # torch is imported already: a kill in 0.2 s
@@ -188,17 +189,6 @@ def test_damaged_checkpoint_is_named(config):
 
 
 def test_arrays_resume_where_they_can_be_read_again(small_model, tmp_path):
-    class Stopping:
-        def open(self):
-            pass
-
-        def write(self, estimate):
-            if estimate.frame.index == 4:
-                raise KeyboardInterrupt
-
-        def close(self, complete):
-            pass
-
     config = small_model.config("my robot", tmp_path / "scan", checkpoint_every=2)
     arrays = list(pictures(7))
     run(replace(config, output=tmp_path / "whole"), source=arrays, silent=True)

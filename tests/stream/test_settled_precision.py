@@ -11,6 +11,7 @@ from mem3r_plugin.stream import window
 from mem3r_plugin.stream.run import RunConfig, run
 from tests.stream.pictures import write_pictures
 from tests.stream.small_model import tree
+from tests.stream.stopping import Stopping
 
 
 @pytest.fixture
@@ -24,20 +25,6 @@ def config(tmp_path, monkeypatch):
 def set_fast(monkeypatch, fast: bool) -> None:
     """What this machine is fast in."""
     monkeypatch.setattr(precision, "fast_in_bfloat16", lambda device: fast)
-
-
-class Stopping:
-    """A sink that ends the run at the fifth frame, after two checkpoints."""
-
-    def open(self):
-        pass
-
-    def write(self, estimate):
-        if estimate.frame.index == 4:
-            raise KeyboardInterrupt
-
-    def close(self, complete):
-        pass
 
 
 def interrupt(config) -> None:
