@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds.photometry import disturb
 from mem3r_plugin.training.worlds.render import RenderedViews
+from mem3r_plugin.training.worlds.sequences import sample_camera
 from mem3r_plugin.training.worlds.textures import SIZE, TexturePool, atlas_origin
 
 Array = NDArray[np.float64]
 
-_FIELDS_OF_VIEW = (45.0, 90.0)
-"""Smallest and largest horizontal field of view in degrees."""
 _DISTANCE = (1.0, 8.0)
 """Metres to the plane along its normal."""
 _TILT = 0.35
@@ -51,8 +49,7 @@ def sample_plane(
     Returns:
         views whose world is the first camera.
     """
-    angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
-    camera = Intrinsics.centred(float(0.5 * size[0] / np.tan(angle / 2)), *size)
+    camera = sample_camera(rng, size)
     distance = float(np.exp(rng.uniform(*np.log(_DISTANCE))))
     plane = Rotation.from_rotvec([*rng.normal(0, _TILT, 2), 0]) * Rotation.from_rotvec(
         [0, 0, rng.uniform(0, 2 * np.pi)]

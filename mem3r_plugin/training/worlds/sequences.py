@@ -135,6 +135,12 @@ def sample_batch(
     ]
 
 
+def sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> Intrinsics:
+    """A camera of some field of view for pictures of `size` = (width, height)."""
+    angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
+    return Intrinsics.centred(float(0.5 * size[0] / np.tan(angle / 2)), *size)
+
+
 def _plan(
     seed: int,
     frames: int,
@@ -155,11 +161,10 @@ def _plan(
     # Long enough to get there; loops short enough to come round again when there are frames enough.
     length = float(np.clip(way / 2.2, 16, 120)) if kind == "loop" else float(np.clip(way, 25, 1500))
     world = generate_world(replace(config, kind=kind, length=length), seed, device)
-    angle = np.radians(rng.uniform(*_FIELDS_OF_VIEW))
-    focal = 0.5 * size[0] / np.tan(angle / 2)
+    camera = sample_camera(rng, size)
     path = sample_path(world, frames * pace, seed, style, handling)
     motion = _held_still(seed, frames) if style == "photos" else _motion(path)[::pace]
-    return _Plan(world, path[::pace], motion, Intrinsics.centred(float(focal), *size))
+    return _Plan(world, path[::pace], motion, camera)
 
 
 def _motion(path: Tensor) -> Tensor:
