@@ -14,6 +14,8 @@ from torch import Tensor
 
 BASE = 100.0
 """Base of the frequencies; the fastest turns one radian per patch."""
+FEWEST_HEADS = 8
+"""Heads from which on a product of matrices for each token is faster than channel by channel."""
 
 
 class Rotary(NamedTuple):
@@ -23,16 +25,32 @@ class Rotary(NamedTuple):
     """Cosines of the angles."""
     sin: Tensor
     """Sines of the angles, negative for the first of each pair."""
+    turns: Tensor | None = None
+    """The same as matrices (tokens, head channels, head channels), where multiplying with them is faster."""
 
     def rotate(self, heads: Tensor) -> Tensor:
-        """Turn queries or keys (…, tokens, channels) by their tokens' positions."""
-        u_y, v_y, u_x, v_x = heads.chunk(4, dim=-1)
-        swapped = torch.cat([v_y, u_y, v_x, u_x], dim=-1)
-        return torch.addcmul(heads * self.cos, swapped, self.sin)
+        """Turn queries or keys (…, batch, heads, tokens, channels) by their tokens' positions."""
+        if self.turns is not None and heads.shape[-3] >= FEWEST_HEADS:
+            return _multiplied(heads, self.turns)
+        return _turned(heads, self.cos, self.sin)
 
     def rotate_as_half(self, heads: Tensor) -> Tensor:
         """`rotate` with operands and result rounded to float16, as CUT3R's published encoder does."""
         return self.rotate(heads.half().float()).half().to(heads.dtype)
+
+
+def _turned(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    u_y, v_y, u_x, v_x = heads.chunk(4, dim=-1)
+    swapped = torch.cat([v_y, u_y, v_x, u_x], dim=-1)
+    return torch.addcmul(heads * cos, swapped, sin)
+
+
+def _multiplied(heads: Tensor, turns: Tensor) -> Tensor:
+    """Each token's heads times its matrix, picture by picture, so that nothing is copied before."""
+    pictures = heads.movedim((-4, -2), (0, 1))
+    turned = [torch.bmm(tokens.flatten(1, -2), turns) for tokens in pictures]
+    together = torch.stack(turned) if len(turned) > 1 else turned[0].unsqueeze(0)
+    return together.unflatten(2, pictures.shape[2:-1]).movedim((0, 1), (-4, -2))
 
 
 def image_positions(rows: int, columns: int, *, pose_token: bool) -> Tensor:
@@ -90,4 +108,14 @@ def state_rotary(
 
 
 def _as(rotary: Rotary, dtype: torch.dtype) -> Rotary:
-    return Rotary(rotary.cos.to(dtype), rotary.sin.to(dtype))
+    """The table in a number format; for bfloat16 on a CPU with its matrices.
+
+    A product for each token reads and writes once what swapping, two products and a sum go over three times.
+    """
+    cos, sin = rotary.cos.to(dtype), rotary.sin.to(dtype)
+    if dtype != torch.bfloat16 or cos.device.type != "cpu":
+        return Rotary(cos, sin)
+    tokens, channels = cos.shape
+    axes = torch.eye(channels).view(channels, 1, channels).expand(-1, tokens, -1)
+    turns = _turned(axes, rotary.cos, rotary.sin).transpose(0, 1)
+    return Rotary(cos, sin, turns.to(dtype).contiguous())

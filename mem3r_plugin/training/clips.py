@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Clips:
         """Where clips made with these settings lie; other settings have other folders."""
         assert self.config.keep is not None
         decisive = asdict(self.config)
-        for name in ("keep", "clips", "workers", "far"):
+        for name in ("keep", "clips", "workers", "far", "crops"):
             del decisive[name]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
         return self.config.keep / digest.hexdigest()[:12]
@@ -92,6 +92,20 @@ def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) 
     poses = torch.linalg.inv(poses[:1]) @ poses
     poses[0] = torch.eye(4, dtype=poses.dtype)
     return RenderedViews(images, depth, poses, clip.intrinsics)
+
+
+def crop(views: RenderedViews, size: tuple[int, int]) -> RenderedViews:
+    """The middle of the pictures, of `size` = (width, height) pixels."""
+    width, height = size
+    camera = views.intrinsics
+    left, top = (camera.width - width) // 2, (camera.height - height) // 2
+    middle = (..., slice(top, top + height), slice(left, left + width))
+    return RenderedViews(
+        views.images[middle],
+        views.depth[middle],
+        views.camera_to_world,
+        replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height),
+    )
 
 
 def _write(views: RenderedViews, path: Path) -> None:

@@ -38,6 +38,8 @@ class DataConfig:
 
     size: tuple[int, int] = (128, 96)
     """Width and height of the pictures; multiples of 16."""
+    crops: tuple[tuple[int, int], ...] = ()
+    """Smaller sizes, to one of which every second batch is cut: cameras take wide and upright pictures."""
     textures: Path | None = None
     """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
@@ -134,6 +136,9 @@ class TrainingConfig:
     a third slower."""
     shard: bool = False
     """With several processes, let each hold a share of weights and moments (FSDP) rather than all of them."""
+    compile: bool = False
+    """Compile the transformer blocks (`torch.compile`): minutes at first, then faster where batches are small;
+    wants a C++ compiler."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision, as accelerate names it."""
     seed: int = 0
@@ -154,8 +159,12 @@ class TrainingConfig:
             ConfigError: picture sizes no network accepts, seeds that belong to held-back worlds, a stage
                 without a loss, or nothing to transplant from.
         """
-        if any(side % 16 for side in self.data.size):
-            raise ConfigError(f"data.size = {self.data.size}: both sides must be multiples of 16")
+        data = self.data
+        for name, size in (("size", data.size), *(("crops", crop) for crop in data.crops)):
+            if any(side % 16 for side in size):
+                raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
+            if size[0] > data.size[0] or size[1] > data.size[1]:
+                raise ConfigError(f"data.{name} = {size} does not fit into data.size = {data.size}")
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
         if any(stage.encoder_only for stage in self.stages) and not self.loss.token_flow:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from torch.optim import AdamW
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, Mem3RError
+from mem3r_plugin.model.blocks import DecoderBlock, EncoderBlock
 from mem3r_plugin.model.checkpoint import read_checkpoint, write_checkpoint
 from mem3r_plugin.model.config import NetworkConfig
 from mem3r_plugin.model.convert import network_from
@@ -76,6 +79,21 @@ def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
     return network
 
 
+def compile_blocks(network: ReconstructionNetwork) -> None:
+    """Let `torch.compile` fuse what each transformer block does; names of parameters stay.
+
+    Raises:
+        ConfigError: there is no C++ compiler.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        raise ConfigError(
+            "compile: true needs a C++ compiler, such as g++, on the PATH; or leave it out"
+        )
+    for module in network.modules():
+        if isinstance(module, EncoderBlock | DecoderBlock):
+            module.compile()
+
+
 @dataclass
 class Progress:
     """What is summed up between two lines of the log."""
@@ -122,6 +140,8 @@ class Trainer:
             config.truncate,
             config.checkpoint_activations,
         )
+        if config.compile:
+            compile_blocks(self.network)
         self.sharded = config.shard and self.accelerator.num_processes > 1
         if self.sharded:
             shard(self.learner.to(self.accelerator.device))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mem3r_plugin.training.batch import WorldBatches
-from mem3r_plugin.training.clips import Clips, cut
+from mem3r_plugin.training.clips import Clips, crop, cut
 from mem3r_plugin.training.config import DataConfig, Stage, TrainingConfig
 from mem3r_plugin.training.worlds import RenderedViews, sample_sequence
 
@@ -88,3 +88,14 @@ def test_ground_truth_of_a_cut_is_of_one_piece(clip: RenderedViews, seed: int) -
     found = views.depth[0].numpy()[row[seen], column[seen]]
     assert seen.mean() > 0.6
     assert np.median(np.abs(found / points[seen, 2] - 1)) < 0.02
+
+
+@pytest.mark.parametrize("size", [(64, 48), (64, 16), (32, 48)])
+def test_a_crop_sees_the_same_world(clip: RenderedViews, size: tuple[int, int]) -> None:
+    part = crop(clip, size)
+    assert part.images.shape[-2:] == part.depth.shape[-2:] == size[::-1]
+    assert (part.intrinsics.width, part.intrinsics.height) == size
+    left, top = (64 - size[0]) // 2, (48 - size[1]) // 2
+    whole = clip.intrinsics.unproject_depth(clip.depth[3].numpy())
+    middle = whole[top : top + size[1], left : left + size[0]]
+    np.testing.assert_allclose(part.intrinsics.unproject_depth(part.depth[3].numpy()), middle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,24 @@ def test_two_processes_train_together(config: TrainingConfig, tmp_path: Path) ->
     assert load_file(train(longer, tmp_path / "shares")).keys() == copies.keys()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_compiled_blocks_learn_the_same(config: TrainingConfig, tmp_path: Path) -> None:
+    eager = load_file(train(config, tmp_path / "eager"))
+    compiled = load_file(train(replace(config, compile=True), tmp_path / "compiled"))
+    assert compiled.keys() == eager.keys()
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=0, atol=2e-4, msg=name)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match=r"C\+\+ compiler"):
+        train(replace(config, compile=True), tmp_path)
+
+
 def test_checkpoint_of_another_network_is_refused(config: TrainingConfig, tmp_path: Path) -> None:
     train(config, tmp_path, minutes=0)
     with pytest.raises(WeightsError, match="no checkpoint of this training run"):
@@ -267,11 +286,20 @@ def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
     "changes",
     [
         {"data": DataConfig(size=(100, 96))},
+        {"data": DataConfig(size=(96, 96), crops=((96, 40),))},
+        {"data": DataConfig(size=(96, 96), crops=((112, 96),))},
         {"seed": 1000},
         {"transplant": True},
         {"stages": (Stage(steps=1, views=2, sequences=1, encoder_only=True),)},
     ],
-    ids=["size", "held-back seed", "nothing to transplant", "nothing to learn by"],
+    ids=[
+        "size",
+        "crop",
+        "crop beyond",
+        "held-back seed",
+        "nothing to transplant",
+        "nothing to learn by",
+    ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
