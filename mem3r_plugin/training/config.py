@@ -137,8 +137,8 @@ class TrainingConfig:
     shard: bool = False
     """With several processes, let each hold a share of weights and moments (FSDP) rather than all of them."""
     compile: bool = False
-    """Compile the transformer blocks (`torch.compile`): minutes at first, then faster where batches are small;
-    wants a C++ compiler."""
+    """Compile the transformer blocks (`torch.compile`): minutes at first, then faster with small batches; wants
+    a C++ compiler."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision, as accelerate names it."""
     seed: int = 0
