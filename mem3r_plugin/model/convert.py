@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mem3r_plugin.model.blocks import DecoderBlock
 from mem3r_plugin.model.checkpoint import (
@@ -22,6 +22,8 @@ from mem3r_plugin.model.network import ReconstructionNetwork
 
 PRIOR_SCALE = 0.02
 """Size of a new memory's answer beside the old pose token: small, but not too small to learn."""
+_ANEW = ("pose_memory", "state_gate")
+"""Parts that are never transplanted."""
 
 
 def convert_checkpoint(source: Path, output: Path, config: NetworkConfig) -> ReconstructionNetwork:
@@ -46,7 +48,7 @@ def network_from(
     Args:
         checkpoint: weights of that network, or of a CUT3R where the network is a Mem3R.
         config: the wanted network.
-        any_variant: the checkpoint may hold any other pose memory and gate.
+        any_variant: the checkpoint may hold any pose memory and gate; both begin anew.
         seed: of the new parts' random weights.
 
     Raises:
@@ -61,11 +63,11 @@ def network_from(
 def transplanted(
     checkpoint: Checkpoint, config: NetworkConfig, seed: int = 0
 ) -> ReconstructionNetwork:
-    """A network of `config` with everything of a checkpoint's that fits, which behaves nearly like it.
+    """A network of `config` with a checkpoint's encoders, decoders and heads, which behaves nearly like it.
 
-    Encoders, decoders and heads must be the same. Pose memory and gate are taken where they have the same
-    tensors, and new where not: a new memory answers with the part of the old one's prior that depends on no
-    picture, plus a small answer of its own; a new gate lets 98 % of every write through.
+    Pose memory and gate begin anew, even where the checkpoint's would fit, so that variants start alike: the
+    memory answers with the part of the old one's prior that depends on no picture, plus a small answer of its
+    own; the gate lets 98 % of every write through.
 
     Raises:
         WeightsError: the checkpoint is not whole, or differs in more than memory and gate.
@@ -77,12 +79,7 @@ def transplanted(
     _start_memory(network.pose_memory, _constant_prior(donor.pose_memory))
     if isinstance(network.state_gate, ChannelGate):
         network.state_gate.reset_open()
-    misfits = {
-        part
-        for part in ("pose_memory", "state_gate")
-        if _shapes(getattr(donor, part)) != _shapes(getattr(network, part))
-    }
-    kept = {k: v for k, v in donor.state_dict().items() if k.partition(".")[0] not in misfits}
+    kept = {k: v for k, v in donor.state_dict().items() if k.partition(".")[0] not in _ANEW}
     network.load_state_dict(kept, strict=False)
     return network.eval()
 
@@ -121,7 +118,3 @@ def _start_memory(memory: LocalMemory | FastWeightMemory, prior: Tensor) -> None
         for residual in (block.attention.out, block.cross_attention.out, block.mlp.fc2):
             residual.weight.mul_(PRIOR_SCALE)
             residual.bias.mul_(PRIOR_SCALE)
-
-
-def _shapes(part: nn.Module | None) -> dict[str, torch.Size]:
-    return {} if part is None else {name: t.shape for name, t in part.state_dict().items()}

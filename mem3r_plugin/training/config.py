@@ -117,7 +117,8 @@ class TrainingConfig:
     """Weights to start from: a bundled name, a path (a CUT3R checkpoint becomes a Mem3R), or a Hugging Face
     repository; None starts from random weights."""
     transplant: bool = False
-    """Let `start` have another pose memory or gate than `model`: what fits is taken, the rest starts new."""
+    """Let `start` have another pose memory or gate than `model`; both begin anew, even where they would fit,
+    so that variants start alike."""
     copying_start: bool = False
     """Begin with decoders that copy the last picture into the state and look at it there
     (`training.matching`): comparing pictures is then learned in minutes. The state decoder starts anew."""
@@ -137,8 +138,8 @@ class TrainingConfig:
     shard: bool = False
     """With several processes, let each hold a share of weights and moments (FSDP) rather than all of them."""
     compile: bool = False
-    """Compile the transformer blocks (`torch.compile`): minutes at first, then faster with small batches; wants
-    a C++ compiler."""
+    """Compile the transformer blocks (`torch.compile`): minutes at first, then faster with small batches;
+    wants a C++ compiler."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision, as accelerate names it."""
     seed: int = 0
