@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log.jsonl"
+MAX_SHAPES = 64
+"""Shapes of batches for which a block is compiled, every stage and crop being one; torch's 8 are too few."""
 
 
 def train(config: TrainingConfig, output: Path, *, minutes: float | None = None) -> Path:
@@ -89,6 +91,7 @@ def compile_blocks(network: ReconstructionNetwork) -> None:
         raise ConfigError(
             "compile: true needs a C++ compiler, such as g++, on the PATH; or leave it out"
         )
+    torch._dynamo.config.recompile_limit = MAX_SHAPES
     for module in network.modules():
         if isinstance(module, EncoderBlock | DecoderBlock):
             module.compile()
