@@ -27,6 +27,7 @@ from rich.table import Table
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.evaluation import PosedSequence, evaluate_scan
+from mem3r_plugin.evaluation.drift.courses import world_size
 from mem3r_plugin.files import atomic_path
 from mem3r_plugin.model import NetworkConfig, load_rule
 from mem3r_plugin.model.weights import load_network, weights_digest
@@ -58,7 +59,7 @@ class ModelCard:
 
 def main(card: ModelCard) -> None:
     """Measure, write the JSON, print tables."""
-    size = picture_size(card.model)
+    size = world_size(load_preset("model", card.model, NetworkConfig()).picture_size)
     network = load_network(card.model, card.weights)
     results: dict[str, Any] = {
         "weights_sha256": weights_digest(card.weights),
@@ -76,12 +77,6 @@ def main(card: ModelCard) -> None:
     with atomic_path(card.output) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n")
     show(results)
-
-
-def picture_size(model: str) -> tuple[int, int]:
-    """Width and height of the network's pictures on held-back worlds, which are 4:3."""
-    side = load_preset("model", model, NetworkConfig()).picture_size
-    return side, side * 3 // 4
 
 
 def sequences(data: Path) -> list[Path]:
