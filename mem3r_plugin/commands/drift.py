@@ -41,6 +41,8 @@ class Drift(DriftConfig):
             results, summary = run_drift(self, progress)
         drift_curves(summary, STANDING_STILL, WORLDS, self.output / "drift.png")
         console = Console(highlight=False, soft_wrap=True)
+        if not console.is_terminal:  # a file has no width that the numbers would have to fit in
+            console.width = 240
         console.print(_table(summary, sorted(self.lengths)))
         console.print(f"{self.output}: drift.json ({len(results.runs)} runs), drift.png")
 

@@ -46,8 +46,8 @@ def drift_curves(summary: Summary, baseline: str, relative: str, path: Path) -> 
     for panel, group in zip(panels, groups, strict=False):
         for index, (name, errors) in enumerate(summary.items()):
             if group in errors:
-                colour = "0.6" if name == baseline else f"C{(index - 1) % 10}"
-                _draw(panel, errors[group], name, colour, dashed=name == baseline)
+                look = ("0.6", "--") if name == baseline else _look(index - 1)
+                _draw(panel, errors[group], name, *look)
         unit = "ATE / that of standing still" if group == relative else "ATE, unit of the truth"
         panel.set(title=group, xlabel="frames", ylabel=unit, ylim=(0, None))
         panel.grid(alpha=0.3)
@@ -56,12 +56,17 @@ def drift_curves(summary: Summary, baseline: str, relative: str, path: Path) -> 
     save_figure(figure, path)
 
 
-def _draw(panel: Axes, rows: list[dict[str, Any]], name: str, colour: str, *, dashed: bool) -> None:
+def _look(number: int) -> tuple[str, str]:
+    """Colour and style of the contestant with a number, from 0; there are ten colours."""
+    lap, colour = divmod(number, 10)
+    return f"C{colour}", ("-", "-.", ":")[lap % 3]
+
+
+def _draw(panel: Axes, rows: list[dict[str, Any]], name: str, colour: str, style: str) -> None:
     known = [row for row in rows if row["ate"] is not None]
     frames = [row["frames"] for row in known]
     middle = np.array([row["ate"] for row in known])
     spread = np.array([row["ate_spread"] or 0.0 for row in known])
-    style = "--" if dashed else "-"
     panel.plot(frames, middle, style, color=colour, label=name, linewidth=1.4, marker=".")
     if spread.any():
         panel.fill_between(
