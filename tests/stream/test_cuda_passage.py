@@ -26,6 +26,7 @@ from tests import fake_cuda
 from tests.stream.small_model import SmallModel, pictures
 from tests.stream.spoilt import infinite_state, nan_pose, showing, spoil
 from tests.stream.test_window import FrameSource, LiveSource, frame, skipped
+from tests.stream.windows_seen import note_windows
 
 IMAGES = list(pictures(40))
 WINDOWS = [IMAGES[start : start + 4] for start in range(0, 24, 4)]
@@ -42,15 +43,7 @@ def cuda(monkeypatch):
 @pytest.fixture
 def begun(monkeypatch) -> list[int]:
     """How many frames began together, time after time."""
-    sizes: list[int] = []
-    begin = CudaPassage.begin
-
-    def noted(self, state, images):
-        sizes.append(len(images))
-        return begin(self, state, images)
-
-    monkeypatch.setattr(CudaPassage, "begin", noted)
-    return sizes
+    return note_windows(monkeypatch, CudaPassage, "begin")
 
 
 def network_of(small_model: SmallModel):

@@ -17,6 +17,7 @@ from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.stream.source import Selection, SkippedFrame, Source
 from mem3r_plugin.stream.window import LARGEST_WINDOW, Readier, window_size, windows
 from tests.stream.small_model import pictures
+from tests.stream.windows_seen import note_windows
 
 READY = Readier(Preprocessor(64))
 IMAGES = list(pictures(40))
@@ -72,15 +73,7 @@ class LiveSource(FrameSource):
 @pytest.fixture
 def passed(monkeypatch) -> list[int]:
     """How many frames passed through the network together, time after time."""
-    sizes: list[int] = []
-    take = NetworkPassage.take
-
-    def noted(self, state, images):
-        sizes.append(len(images))
-        return take(self, state, images)
-
-    monkeypatch.setattr(NetworkPassage, "take", noted)
-    return sizes
+    return note_windows(monkeypatch, NetworkPassage, "take")
 
 
 # -- windows by themselves -----------------------------------------------------------------------
