@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from mem3r_plugin.geometry.pose import quaternion_from_rotation
 from mem3r_plugin.training.clips import Clips, crop, cut, render_sequences
 from mem3r_plugin.training.config import Stage, TrainingConfig
-from mem3r_plugin.training.worlds import RenderedViews
+from mem3r_plugin.training.worlds import RenderedViews, grade
 from mem3r_plugin.training.worlds.planes import sample_plane
 from mem3r_plugin.training.worlds.textures import texture_pool
 
@@ -133,6 +133,8 @@ class WorldBatches(IterableDataset[SequenceBatch]):
             # The same for all ranks, since they wait for each other.
             size = data.crops[step // 2 % len(data.crops)]
             views = [crop(view, size) for view in views]
+        if data.grading:
+            views = [_graded(view, data.grading, draw) for view in views]
         return collate(views, data.far)
 
     def _of_planes(
@@ -159,6 +161,11 @@ class WorldBatches(IterableDataset[SequenceBatch]):
             )
             for seed in seeds
         ]
+
+
+def _graded(views: RenderedViews, share: float, rng: np.random.Generator) -> RenderedViews:
+    """The views as another camera would show them, in that share of cases."""
+    return replace(views, images=grade(views.images, rng)) if rng.random() < share else views
 
 
 def draw_stride(stage: Stage, rng: np.random.Generator, unit: int = 1) -> int:

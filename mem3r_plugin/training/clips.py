@@ -38,7 +38,7 @@ class Clips:
         """Where clips made with these settings lie; other settings have other folders."""
         assert self.config.keep is not None
         decisive = asdict(self.config)
-        for name in ("keep", "clips", "workers", "far", "crops"):
+        for name in ("keep", "clips", "workers", "far", "crops", "grading"):
             del decisive[name]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
         return self.config.keep / digest.hexdigest()[:12]
@@ -63,7 +63,9 @@ def render_sequences(
         device=device,
         stride=stride,
         supersample=data.supersample,
-        config=WorldConfig(textures=data.textures, photo_share=data.photo_share),
+        config=WorldConfig(
+            textures=data.textures, photo_share=data.photo_share, greenery=data.greenery
+        ),
         handling=data.handling,
         effects=data.effects,
     )

@@ -44,10 +44,15 @@ class DataConfig:
     """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
     """How often a picture of `textures` takes the place of a procedural texture."""
+    greenery: float = 0.0
+    """Share of streets that lead between gardens and trees instead of closed rows of houses, 0 to 1."""
     handling: Handling = field(default_factory=Handling)
     """What a person's hands and feet do to the paths."""
     effects: CameraEffects = field(default_factory=CameraEffects)
     """What a real camera does to the pictures, besides noise and the like."""
+    grading: float = 0.0
+    """Share of sequences given another camera's brightness, contrast, colours and sharpness, 0 to 1; drawn
+    anew at every use of a clip."""
     supersample: int = 1
     """Side of the grid of samples averaged for a pixel's colour."""
     far: float = 80.0
@@ -157,8 +162,8 @@ class TrainingConfig:
         """Refuse what cannot run.
 
         Raises:
-            ConfigError: picture sizes no network accepts, seeds that belong to held-back worlds, a stage
-                without a loss, or nothing to transplant from.
+            ConfigError: picture sizes no network accepts, shares that are none, seeds that belong to
+                held-back worlds, a stage without a loss, or nothing to transplant from.
         """
         data = self.data
         for name, size in (("size", data.size), *(("crops", crop) for crop in data.crops)):
@@ -166,6 +171,9 @@ class TrainingConfig:
                 raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
             if size[0] > data.size[0] or size[1] > data.size[1]:
                 raise ConfigError(f"data.{name} = {size} does not fit into data.size = {data.size}")
+        for name in ("photo_share", "greenery", "grading"):
+            if not 0 <= getattr(data, name) <= 1:
+                raise ConfigError(f"data.{name} = {getattr(data, name)}: must lie between 0 and 1")
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
         if any(stage.encoder_only for stage in self.stages) and not self.loss.token_flow:

@@ -21,6 +21,15 @@ def equal(first: SequenceBatch, second: SequenceBatch) -> bool:
     return torch.equal(first.images, second.images) and torch.equal(first.depth, second.depth)
 
 
+def test_graded_batches_show_the_same_worlds_in_other_colours() -> None:
+    graded = replace(CONFIG, data=replace(CONFIG.data, grading=1.0))
+    for plain, other in zip(WorldBatches(CONFIG), WorldBatches(graded), strict=True):
+        assert torch.equal(plain.depth, other.depth)
+        assert torch.equal(plain.poses, other.poses)
+        assert not torch.equal(plain.images, other.images)
+    assert equal(WorldBatches(graded).batch_at(1), WorldBatches(graded).batch_at(1))
+
+
 def test_a_batch_depends_on_its_step_only() -> None:
     straight = list(WorldBatches(CONFIG))
     resumed = list(WorldBatches(CONFIG, first_step=2))

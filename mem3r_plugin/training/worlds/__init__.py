@@ -8,7 +8,7 @@ Seeds from `HELD_BACK` (1,000,000,000) on are for evaluation only; training neve
 from mem3r_plugin.training.worlds.effects import CameraEffects
 from mem3r_plugin.training.worlds.handling import Handling
 from mem3r_plugin.training.worlds.paths import STYLES, Style, sample_path
-from mem3r_plugin.training.worlds.photometry import disturb
+from mem3r_plugin.training.worlds.photometry import disturb, grade
 from mem3r_plugin.training.worlds.recording import write_sequence
 from mem3r_plugin.training.worlds.render import RenderedViews
 from mem3r_plugin.training.worlds.scenes import KINDS, Kind, World, WorldConfig, generate_world
@@ -27,6 +27,7 @@ __all__ = [
     "WorldConfig",
     "disturb",
     "generate_world",
+    "grade",
     "sample_batch",
     "sample_path",
     "sample_sequence",

@@ -76,6 +76,14 @@ def turn(yaw: float) -> Array:
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
+def stretch(start: Array, end: Array) -> tuple[Array, Array, float]:
+    """Directions (3,) along a wall from `start` to `end` (2,) and to its left, and its length in metres."""
+    along = np.array([*(end - start), 0.0])
+    length = float(np.linalg.norm(along))
+    along /= length
+    return along, np.cross(UP, along), length
+
+
 @dataclass
 class Builder:
     """Shapes in the making; `primitives` is what has been collected."""

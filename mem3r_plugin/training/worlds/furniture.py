@@ -220,6 +220,21 @@ def _tree(builder: Builder, base: Array, yaw: float, size: Size) -> None:
         builder.ball(base + np.array([*spread, up]), (half, half, 0.9 * half), leaves)
 
 
+def _bush(builder: Builder, base: Array, yaw: float, size: Size) -> None:
+    width, depth, height = size
+    leaves = builder.material("foliage", bright=(0.15, 0.6))
+    half = (width / 2, depth / 2, 0.6 * height)
+    builder.ball(base + UP * 0.4 * height, half, leaves)
+
+
+def _fir(builder: Builder, base: Array, yaw: float, size: Size) -> None:
+    width, _, height = size
+    leaves = builder.material("foliage", bright=(0.1, 0.4))
+    for level in (0.25, 0.5, 0.75):
+        half = 0.5 * width * (1.1 - level)
+        builder.ball(base + UP * level * height, (half, half, 0.3 * height), leaves)
+
+
 def _car(builder: Builder, base: Array, yaw: float, size: Size) -> None:
     length, width, height = size
     rotation = turn(yaw)
@@ -291,5 +306,11 @@ STREET_PIECES = {
     "plant": Piece((0.6, 0.6, 0.8), (1.2, 1.2, 1.8), _plant),
 }
 """What stands on pavements."""
+GARDEN_PIECES = {
+    "tree": Piece((2.0, 2.0, 3.5), (6.0, 6.0, 10.0), _tree),
+    "fir": Piece((1.5, 1.5, 3.0), (5.0, 5.0, 12.0), _fir),
+    "bush": Piece((0.6, 0.6, 0.6), (4.0, 3.0, 2.5), _bush),
+}
+"""What grows in gardens."""
 CAR = Piece((3.6, 1.65, 1.35), (4.9, 1.95, 1.9), _car)
 """What is parked at the kerb."""

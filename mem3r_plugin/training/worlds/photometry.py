@@ -9,6 +9,8 @@ from torch.nn import functional
 
 _BRIGHTNESS = 0.42
 """Mean brightness that automatic exposure aims at."""
+_GREY = 0.3
+"""Share of graded sequences without colour."""
 
 
 def disturb(images: Tensor, seed: int, metering: float = 0.0) -> Tensor:
@@ -40,6 +42,32 @@ def disturb(images: Tensor, seed: int, metering: float = 0.0) -> Tensor:
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     read, shot = rng.uniform(0, 0.012), rng.uniform(0, 0.0008)
     return (images + noise * (read**2 + shot * images.clamp(min=0)).sqrt()).clamp(0, 1)
+
+
+def grade(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another camera's look: brightness, contrast, tone, colour and sharpness, the same for all views.
+
+    `disturb` stays near what one good camera makes of a scene. This goes as far as cameras differ, among
+    them grey ones with any sensitivity to colours. It costs little, so it can be drawn at every use.
+
+    Args:
+        images: RGB in [0, 1], (T, 3, H, W).
+        rng: the only source of chance.
+
+    Returns:
+        images of the same shape, in [0, 1].
+    """
+    sharpness = float(rng.uniform(-0.5, 1.0))
+    soft = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    images = (images + sharpness * (images - soft)).clamp(0, 1)
+    grey = torch.einsum("tchw,c->thw", images, images.new_tensor(rng.dirichlet(np.full(3, 2.0))))
+    colour = 0.0 if rng.random() < _GREY else float(rng.uniform(0.3, 1.6))
+    images = torch.lerp(grey[:, None], images, colour).clamp(0, 1)
+    tone, contrast = np.exp(rng.normal(0, 0.3, 2))
+    gains = np.exp2(rng.normal(0, 0.4)) * np.exp(rng.normal(0, 0.08 if colour else 0.0, 3))
+    images = images**tone * images.new_tensor(gains)[:, None, None]
+    middle = images.mean()
+    return ((images - middle) * contrast + middle).clamp(0, 1)
 
 
 def _drift(rng: np.random.Generator, frames: int) -> np.ndarray:

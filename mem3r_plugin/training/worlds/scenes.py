@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.training.worlds.builder import UP, Array, Builder, Obstacle
+from mem3r_plugin.training.worlds.builder import UP, Array, Builder, Obstacle, stretch
 from mem3r_plugin.training.worlds.furniture import (
     CAR,
     CORRIDOR_PIECES,
@@ -24,7 +24,8 @@ from mem3r_plugin.training.worlds.furniture import (
     WALL_PIECES,
     Piece,
 )
-from mem3r_plugin.training.worlds.primitives import Primitives, Shape
+from mem3r_plugin.training.worlds.houses import gardens, row_of_houses
+from mem3r_plugin.training.worlds.primitives import Primitives
 from mem3r_plugin.training.worlds.render import Lighting, RenderedViews, render
 from mem3r_plugin.training.worlds.surfaces import Material
 from mem3r_plugin.training.worlds.textures import TexturePool, texture_pool
@@ -35,7 +36,6 @@ _SHARES = (0.5, 0.15, 0.2, 0.15)
 """How often each kind is drawn."""
 _WALLS = ("plain", "plaster", "brick", "stripes", "tiles")
 _FLOORS = ("planks", "tiles", "checker", "carpet", "wood", "marble", "pebbles")
-_FACADES = ("windows", "windows", "windows", "brick", "plaster")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class WorldConfig:
     """Metres of way through corridors and streets, and once around loops."""
     clutter: float = 1.0
     """How much furniture, 0 for none; 1 is lived-in."""
+    greenery: float = 0.0
+    """Share of streets that lead between gardens and trees, with houses here and there, 0 to 1."""
     textures: Path | None = None
     """A folder of pictures to use as textures beside the procedural ones."""
     photo_share: float = 0.5
@@ -175,7 +177,7 @@ def _floor_and_ceiling(
 def _wall(builder: Builder, start: Array, end: Array, height: float, material: Material) -> None:
     """A wall from `start` to `end`, seen from the left of that direction, with doors and pictures."""
     rng = builder.rng
-    along, inward, length = _stretch(start, end)
+    along, inward, length = stretch(start, end)
     axes = np.stack([-along, -inward, UP], axis=1)
     foot = np.array([*start, 0.0])
     middle = foot + along * length / 2
@@ -203,14 +205,6 @@ def _wall(builder: Builder, start: Array, end: Array, height: float, material: M
         border = builder.material("plain", "wood")
         builder.box(place, (wide, 0.03, tall), axes, border, front=panel)
         position += wide + rng.exponential(0.8) + 0.2
-
-
-def _stretch(start: Array, end: Array) -> tuple[Array, Array, float]:
-    """Direction along a wall, direction to its left, and its length."""
-    along = np.array([*(end - start), 0.0])
-    length = float(np.linalg.norm(along))
-    along /= length
-    return along, np.cross(UP, along), length
 
 
 def _furnish_room(builder: Builder, width: float, depth: float, clutter: float) -> None:
@@ -359,7 +353,7 @@ def _line_up(
 ) -> None:
     """Puts pieces along a wall, their middles or backs `away` from it, `gap` metres apart on average."""
     rng = builder.rng
-    along, inward, length = _stretch(start, end)
+    along, inward, length = stretch(start, end)
     yaw = float(np.arctan2(-along[1], -along[0]))
     position = margin + rng.exponential(gap)
     while True:
@@ -378,7 +372,7 @@ def _ceiling_lamps(builder: Builder, points: Array, height: float, closed: bool)
     lamp = builder.material("plain", bright=(0.95, 1.0), glow=1.0)
     ends = np.roll(points, -1, axis=0) if closed else points[1:]
     for start, end in zip(points, ends, strict=False):
-        along, _, length = _stretch(start, end)
+        along, _, length = stretch(start, end)
         rotation = np.stack([along, np.cross(UP, along), UP], axis=1)
         for position in np.arange(1.5, length, 3.0):
             place = np.array([*start, height - 0.03]) + along * position
@@ -403,9 +397,13 @@ def _street(
     builder.flat(middle, x, y, tuple(high - low), ground)
     # Houses inside a loop must not reach through to its other side.
     deepest = 0.45 * float((np.ptp(points, axis=0) - width).min()) if closed else 8.0
+    green = config.greenery > 0 and rng.random() < config.greenery
     for start, end in _sides(points, width, closed):
         _pavement(builder, start, end, pavement)
-        _houses(builder, start, end, deepest)
+        if green:
+            gardens(builder, start, end, deepest if closed else 30.0)
+        else:
+            row_of_houses(builder, start, end, deepest)
         if config.clutter > 0:
             _line_up(builder, start, end, STREET_PIECES, pavement - 0.7, 5 / config.clutter, width)
             _line_up(builder, start, end, {"car": CAR}, pavement + 1.2, 8 / config.clutter, width)
@@ -424,77 +422,11 @@ def _street(
 
 
 def _pavement(builder: Builder, start: Array, end: Array, width: float) -> None:
-    along, inward, length = _stretch(start, end)
+    along, inward, length = stretch(start, end)
     rotation = np.stack([along, inward, UP], axis=1)
     middle = np.array([*start, 0.06]) + along * length / 2 + inward * width / 2
     material = builder.material("tiles", "pebbles", "asphalt", "brick")
     builder.box(middle, (length, width, 0.12), rotation, material)
-
-
-def _houses(builder: Builder, start: Array, end: Array, deepest: float) -> None:
-    """A row of houses whose fronts follow a line, seen from its left."""
-    rng = builder.rng
-    along, inward, length = _stretch(start, end)
-    rotation = np.stack([-along, -inward, UP], axis=1)
-    foot, position = np.array([*start, 0.0]), 0.0
-    while length - position > 3.0:
-        wide = min(float(rng.uniform(6, 14)), length - position)
-        tall, deep = float(rng.uniform(5, 14)), min(float(rng.uniform(5, 8)), deepest)
-        back = deep / 2 + float(rng.uniform(0.02, 0.5))
-        base = foot + along * (position + wide / 2) - inward * back
-        _house(builder, base, rotation, (wide, deep, tall))
-        position += wide + (float(rng.uniform(1, 3)) if rng.random() < 0.15 else 0.0)
-
-
-def _house(
-    builder: Builder, base: Array, rotation: Array, size: tuple[float, float, float]
-) -> None:
-    rng = builder.rng
-    wide, deep, tall = size
-    right, backward = rotation[:, 0], rotation[:, 1]
-    front = builder.material(*_FACADES)
-    wall = builder.material("plaster", "brick", "plain")
-    roof = builder.material("tiles", "brick", "stripes", bright=(0.2, 0.6))
-    builder.box(base + UP * tall / 2, size, rotation, wall, top=roof, front=front, grounded=0.3)
-    builder.obstacle(base + UP * tall / 2, size, float(np.arctan2(right[1], right[0])))
-    face = base - backward * deep / 2
-    trim = builder.material("plain", "marble")
-    builder.box(face + UP * (tall - 0.2) - backward * 0.1, (wide, 0.3, 0.4), rotation, trim)
-    for place in np.arange(1.2, wide - 1.2, rng.uniform(2.5, 4.0)):
-        door = rng.random() < 0.4
-        breadth, high = (1.1, 2.3) if door else (float(rng.uniform(1.2, 2.2)), 1.6)
-        panel = builder.material("door" if door else "poster", fill=(breadth, high))
-        bottom = 0.1 if door else 0.8
-        middle = face + right * (place - wide / 2) + UP * (bottom + high / 2) - backward * 0.04
-        builder.box(middle, (breadth, 0.12, high), rotation, trim, front=panel)
-    if rng.random() < 0.45:
-        _gable_roof(
-            builder,
-            base + UP * tall,
-            rotation,
-            (wide, deep, float(rng.uniform(1.5, 3.5))),
-            wall,
-            roof,
-        )
-
-
-def _gable_roof(
-    builder: Builder,
-    base: Array,
-    rotation: Array,
-    size: tuple[float, float, float],
-    wall: Material,
-    roof: Material,
-) -> None:
-    """Two slopes that meet in a ridge along the front, closed by triangles."""
-    (right, backward, _), (wide, deep, tall) = rotation.T, size
-    slope = float(np.hypot(deep / 2, tall))
-    for side in (-1, 1):
-        uphill = (UP * tall - side * backward * deep / 2) / slope
-        middle = base + side * backward * deep / 4 + UP * tall / 2
-        builder.flat(middle, -side * right, uphill, (wide, slope), roof)
-        gable = base + side * right * wide / 2 + UP * tall / 2
-        builder.flat(gable, side * backward, UP, (deep, tall), wall, shape=Shape.TRIANGLE)
 
 
 def _daylight(rng: np.random.Generator, device: torch.device | str) -> Lighting:

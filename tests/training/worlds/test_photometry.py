@@ -1,8 +1,9 @@
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem3r_plugin.training.worlds import disturb
+from mem3r_plugin.training.worlds import disturb, grade
 from mem3r_plugin.training.worlds.photometry import _blur
 
 PICTURES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(0))
@@ -57,3 +58,23 @@ def test_blur_keeps_brightness_and_spreads_a_point_by_sigma():
     assert torch.allclose(blurred.sum((2, 3)), torch.ones(1, 3))
     variance = ((torch.arange(41) - 20) ** 2 * across).sum()
     assert abs(float(variance) - 1.5**2) < 0.1
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**40))
+def test_graded_pictures_stay_pictures_and_the_order_of_greys_stays(seed):
+    ramp = torch.linspace(0, 1, 32).expand(
+        2, 3, 24, 32
+    )  # straight, so that sharpening leaves its middle
+    graded = grade(ramp, np.random.default_rng(seed))
+    assert graded.shape == ramp.shape
+    assert float(graded.min()) >= 0
+    assert float(graded.max()) <= 1
+    assert (graded[..., 1:-1].diff(dim=-1) >= -1e-6).all()
+    assert torch.equal(graded[0], graded[1])  # one look for all views
+
+
+def test_some_cameras_are_grey():
+    looks = [grade(PICTURES, np.random.default_rng(seed)) for seed in range(60)]
+    grey = [float((look[:, 0] - look[:, 2]).abs().max()) < 1e-6 for look in looks]
+    assert 0.15 < np.mean(grey) < 0.45

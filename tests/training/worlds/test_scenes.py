@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.training.worlds import KINDS, WorldConfig, generate_world
+from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.training.worlds import KINDS, WorldConfig, generate_world, sample_path
+from mem3r_plugin.training.worlds.paths import clearance
 from mem3r_plugin.training.worlds.scenes import choose_kind, offset_way
+
+CAMERA = Intrinsics.centred(60.0, 64, 48)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,6 +54,23 @@ def test_furniture_stands_inside_its_room():
         corners = world.primitives.corners()[..., :2].flatten(0, 1).numpy()
         assert (corners >= low[:2] - 0.15).all()
         assert (corners <= high[:2] + 0.15).all()
+
+
+@pytest.mark.parametrize("kind", ["street", "loop"])
+def test_gardens_keep_roads_free_and_leave_the_sky_open(kind):
+    seeds = [seed for seed in range(12) if generate_world(kind, seed).lighting.sky.any()]
+    sky = []
+    for greenery in (0.0, 1.0):
+        share = []
+        for seed in seeds:
+            world = generate_world(WorldConfig(kind, greenery=greenery), seed)
+            path = sample_path(world, 60, seed)
+            assert clearance(world, path[:, :3, 3].numpy()).min() > 0
+            depth = world.render(path[::20], CAMERA).depth
+            share.append(float((depth == 0).float().mean()))
+            assert float(depth[depth > 0].min()) > 0.2  # nothing grows into the camera
+        sky.append(np.mean(share))
+    assert sky[1] > 1.2 * sky[0]
 
 
 def test_pictures_of_a_folder_become_textures(tmp_path):
