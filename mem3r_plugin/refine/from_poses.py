@@ -17,6 +17,7 @@ from mem3r_plugin.refine.incremental import mapping_options
 _TOLERANCES = (4.0, 1.0)  # of triangulation and filters, in COLMAP's usual ones
 _NEAR = 0.33  # share of any picture's matched features that must become sightings of points
 _HELD = 0.9  # share of well matched pairs that the adjusted map must not contradict
+_MOST_STRAYS = 0.2  # share of the pictures; with more, the rest is no map to place them in
 _LINK = 15  # points that two linked pictures see
 _MAX_ERROR = 1.0  # mean, in pixels
 _MIN_POINTS = 30  # that every picture sees, and that make a pair well matched
@@ -31,7 +32,8 @@ def map_from_poses(
     incremental mapping consists of. Whether they are near enough is not believed but seen, at
     once: the features of every picture must meet in points. On the fountain of Strecha et al. true poses
     turned by 5 degrees and shifted by half a step pass that; those that fail had led to maps
-    with single pictures in the wrong place.
+    with single pictures in the wrong place. Where a picture comes to contradict its best neighbour all the
+    same, it is taken out and placed by the points that the others see.
 
     Args:
         database: COLMAP database with features and verified matches.
@@ -56,8 +58,37 @@ def map_from_poses(
         adjustment = adjustment_options(feature_noise(model), refine_camera)
         mapper.adjust_global_bundle(options.mapper, adjustment)
         mapper.filter_points(options.mapper)
+    _place_strays(mapper, model, cache, options, refine_camera)
     mapper.end_reconstruction(False)
     return model if _convinces(model, cache) else None
+
+
+def _place_strays(
+    mapper: pycolmap.IncrementalMapper,
+    model: pycolmap.Reconstruction,
+    cache: pycolmap.DatabaseCache,
+    options: pycolmap.IncrementalPipelineOptions,
+    refine_camera: bool,
+) -> None:
+    """Place pictures anew that contradict the one they match best, and adjust.
+
+    So it ends where a picture begins too far off, and what is near finds no common points with its
+    neighbours: what is far does, wherever the picture stands.
+    """
+    strays = _strays(model, cache)
+    if not strays or len(strays) > _MOST_STRAYS * model.num_reg_images():
+        return
+    for image in strays:
+        mapper.observation_manager.deregister_frame(model.images[image].frame_id)
+    # They come back in the order in which points are seen in them.
+    for image in mapper.find_next_images(options.mapper, False):
+        if image in strays and mapper.register_next_image(options.mapper, image):
+            mapper.triangulate_image(options.triangulation, image)
+    mapper.complete_and_merge_tracks(options.triangulation)
+    model.update_point_3d_errors()
+    adjustment = adjustment_options(feature_noise(model), refine_camera)
+    mapper.adjust_global_bundle(options.mapper, adjustment)
+    mapper.filter_points(options.mapper)
 
 
 def _posed(
@@ -111,10 +142,11 @@ def _weakest(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> f
 
 def _convinces(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> bool:
     model.update_point_3d_errors()
-    return (
+    return bool(
         all(image.num_points3D >= _MIN_POINTS for image in model.images.values())
         and _hangs_together(model)
-        and _held(model, cache) >= _HELD
+        and float(np.mean([*_held(model, cache).values()] or [False])) >= _HELD
+        and not _strays(model, cache)
         and model.compute_mean_reprojection_error() <= _MAX_ERROR
     )
 
@@ -135,23 +167,39 @@ def _hangs_together(model: pycolmap.Reconstruction) -> bool:
     return bool(connected_components(shared)[0] == 1)
 
 
-def _held(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> float:
-    """Share of the well matched pairs whose matches mostly lead to common points.
+def _strays(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> set[int]:
+    """Pictures that contradict the one they have most matches with."""
+    held, count = _held(model, cache), cache.correspondence_graph.num_matches_between_images
+    best: dict[int, tuple[int, int]] = {}
+    for pair in held:
+        for image in pair:
+            if image not in best or count(*pair) > count(*best[image]):
+                best[image] = pair
+    return {image for image, pair in best.items() if not held[pair]}
+
+
+def _held(
+    model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache
+) -> dict[tuple[int, int], bool]:
+    """For well matched pairs of posed pictures whether their matches mostly lead to common points.
 
     A map that has folded explains each feature by some pictures while whole pairs contradict it.
     """
     points = {
         image_id: np.array([_point(sighting) for sighting in image.points2D], np.int64)
         for image_id, image in model.images.items()
+        if image.has_pose
     }
-    matches, held = cache.correspondence_graph, []
+    matches, held = cache.correspondence_graph, {}
     for first, second in map(pycolmap.pair_id_to_image_pair, matches.image_pairs()):
+        if first not in points or second not in points:
+            continue
         a, b = matches.extract_matches_between_images(first, second).T
         seen = (points[first][a] >= 0) | (points[second][b] >= 0)
         if seen.sum() >= _MIN_POINTS:
             common = (points[first][a] == points[second][b])[seen]
-            held.append(common.mean() >= 0.5)
-    return float(np.mean(held)) if held else 0.0
+            held[first, second] = bool(common.mean() >= 0.5)
+    return held
 
 
 def _point(sighting: pycolmap.Point2D) -> int:
