@@ -53,7 +53,7 @@ def map_from_poses(
     for tolerance in _TOLERANCES:
         options = _loosened(mapping_options(refine_camera), tolerance)
         _triangulate(mapper, model, options.triangulation)
-        if _weakest(model, cache) < _NEAR:
+        if min(_seen_shares(model, cache).values()) < _NEAR:
             return None
         adjustment = adjustment_options(feature_noise(model), refine_camera)
         mapper.adjust_global_bundle(options.mapper, adjustment)
@@ -131,13 +131,13 @@ def _triangulate(
     model.update_point_3d_errors()
 
 
-def _weakest(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> float:
-    """Share of matched features that are sightings of points, in the picture where it is least."""
+def _seen_shares(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> dict[int, float]:
+    """Share of each picture's matched features that are sightings of points."""
     matches = cache.correspondence_graph
-    return min(
-        image.num_points3D / max(matches.num_observations_for_image(image_id), 1)
+    return {
+        image_id: image.num_points3D / max(matches.num_observations_for_image(image_id), 1)
         for image_id, image in model.images.items()
-    )
+    }
 
 
 def _convinces(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> bool:
@@ -168,14 +168,15 @@ def _hangs_together(model: pycolmap.Reconstruction) -> bool:
 
 
 def _strays(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> set[int]:
-    """Pictures that contradict the one they have most matches with."""
+    """Pictures that contradict the one they match best, or that one, if fewer of its features see points."""
     held, count = _held(model, cache), cache.correspondence_graph.num_matches_between_images
     best: dict[int, tuple[int, int]] = {}
     for pair in held:
         for image in pair:
             if image not in best or count(*pair) > count(*best[image]):
                 best[image] = pair
-    return {image for image, pair in best.items() if not held[pair]}
+    seen = _seen_shares(model, cache)
+    return {min(pair, key=seen.__getitem__) for pair in best.values() if not held[pair]}
 
 
 def _held(
