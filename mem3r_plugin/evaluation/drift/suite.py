@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from mem3r_plugin.model.checkpoint import build_network
 from mem3r_plugin.model.updates import load_rule
 from mem3r_plugin.model.weights import weights_digest
 from mem3r_plugin.progress import ProgressCallback, no_progress
-from mem3r_plugin.stream.front_end import pick_device
+from mem3r_plugin.stream.front_end import chosen_interval, pick_device
 from mem3r_plugin.training.validation import mean_depth
 
 SHARED_DATA = Path("../shared/data")
@@ -57,6 +57,8 @@ class DriftConfig:
     """Held-back worlds of each kind: rooms, corridors, streets and loops."""
     stride: int = 4
     """Path frames, of 15 to 30 a second, from one picture of a world to the next."""
+    reset_interval: int | None = None
+    """Frames after which every contestant's state starts anew, 0 for never; by default as its weights say."""
     data: tuple[Path, ...] = (SHARED_DATA,) if SHARED_DATA.is_dir() else ()
     """Folders of real sequences with known poses, a folder each; none for worlds alone."""
     output: Path = Path("drift")
@@ -74,6 +76,8 @@ class DriftConfig:
             raise ConfigError(
                 "lengths are at least 3 frames, worlds at least 0, the stride at least 1"
             )
+        if self.reset_interval is not None and self.reset_interval < 0:
+            raise ConfigError("reset_interval is a number of frames, or 0 for never")
         for folder in self.data:
             if not folder.is_dir():
                 raise ConfigError(f"data: {folder} is no folder")
@@ -96,7 +100,9 @@ def run_drift(
     if not plans:
         raise ConfigError("nothing to run over: give worlds, or data with sequences")
     digests = {name: weights_digest(name) for row in contestants for name in row.weights}
-    settings = {"lengths": list(config.lengths), "stride": config.stride}
+    settings: dict[str, Any] = {"lengths": list(config.lengths), "stride": config.stride}
+    if config.reset_interval is not None:
+        settings["reset_interval"] = config.reset_interval
     results = DriftResults.open(config.output, settings)
     suite = _Suite(config, contestants, digests, results)
     for together in plans:
@@ -125,6 +131,8 @@ class _Suite:
             if not missing:
                 continue
             checkpoint, network_config = read_network(weights)
+            interval = chosen_interval(self.config.reset_interval, network_config)
+            network_config = replace(network_config, reset_interval=interval)
             size = network_config.picture_size
             for plan in missing:
                 if (plan.name, size) not in opened:

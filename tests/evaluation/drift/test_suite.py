@@ -183,3 +183,15 @@ def test_what_fails_is_not_averaged_away(tmp_path: Path) -> None:
     summary = results.summary([suite.Contestant("ours", ("w",), "plain")], {"w": "a"})
     assert summary["ours"]["room"][0]["ate"] is None
     assert summary["ours"]["room"][0]["abs_rel"] == 0.5
+
+
+def test_states_start_anew_as_often_as_asked(config: DriftConfig, weights: Path) -> None:
+    asked = replace(config, contestants=(f"mem3r={weights}/mem3r-0.safetensors",), data=())
+    own, never, often = (
+        run_drift(replace(asked, reset_interval=interval, output=config.output / str(interval)))
+        for interval in (None, 0, 2)
+    )
+    assert never[1]["mem3r"] == own[1]["mem3r"]  # these weights never do
+    assert often[1]["mem3r"] != own[1]["mem3r"]
+    with pytest.raises(ConfigError, match="'reset_interval': 2"):
+        run_drift(replace(asked, output=config.output / "2"))
