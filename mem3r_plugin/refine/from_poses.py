@@ -55,9 +55,7 @@ def map_from_poses(
         _triangulate(mapper, model, options.triangulation)
         if min(_seen_shares(model, cache).values()) < _NEAR:
             return None
-        adjustment = adjustment_options(feature_noise(model), refine_camera)
-        mapper.adjust_global_bundle(options.mapper, adjustment)
-        mapper.filter_points(options.mapper)
+        _adjust(mapper, model, options, refine_camera)
     _place_strays(mapper, model, cache, options, refine_camera)
     mapper.end_reconstruction(False)
     return model if _convinces(model, cache) else None
@@ -75,7 +73,7 @@ def _place_strays(
     So it ends where a picture begins too far off, and what is near finds no common points with its
     neighbours: what is far does, wherever the picture stands.
     """
-    strays = _strays(model, cache)
+    strays = _strays(model, cache, _held(model, cache))
     if not strays or len(strays) > _MOST_STRAYS * model.num_reg_images():
         return
     for image in strays:
@@ -86,6 +84,15 @@ def _place_strays(
             mapper.triangulate_image(options.triangulation, image)
     mapper.complete_and_merge_tracks(options.triangulation)
     model.update_point_3d_errors()
+    _adjust(mapper, model, options, refine_camera)
+
+
+def _adjust(
+    mapper: pycolmap.IncrementalMapper,
+    model: pycolmap.Reconstruction,
+    options: pycolmap.IncrementalPipelineOptions,
+    refine_camera: bool,
+) -> None:
     adjustment = adjustment_options(feature_noise(model), refine_camera)
     mapper.adjust_global_bundle(options.mapper, adjustment)
     mapper.filter_points(options.mapper)
@@ -142,11 +149,12 @@ def _seen_shares(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) 
 
 def _convinces(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> bool:
     model.update_point_3d_errors()
+    held = _held(model, cache)
     return bool(
         all(image.num_points3D >= _MIN_POINTS for image in model.images.values())
         and _hangs_together(model)
-        and float(np.mean([*_held(model, cache).values()] or [False])) >= _HELD
-        and not _strays(model, cache)
+        and float(np.mean([*held.values()] or [False])) >= _HELD
+        and not _strays(model, cache, held)
         and model.compute_mean_reprojection_error() <= _MAX_ERROR
     )
 
@@ -167,9 +175,13 @@ def _hangs_together(model: pycolmap.Reconstruction) -> bool:
     return bool(connected_components(shared)[0] == 1)
 
 
-def _strays(model: pycolmap.Reconstruction, cache: pycolmap.DatabaseCache) -> set[int]:
+def _strays(
+    model: pycolmap.Reconstruction,
+    cache: pycolmap.DatabaseCache,
+    held: dict[tuple[int, int], bool],
+) -> set[int]:
     """Pictures that contradict the one they match best, or that one, if fewer of its features see points."""
-    held, count = _held(model, cache), cache.correspondence_graph.num_matches_between_images
+    count = cache.correspondence_graph.num_matches_between_images
     best: dict[int, tuple[int, int]] = {}
     for pair in held:
         for image in pair:

@@ -397,6 +397,7 @@ def _street(
     builder.flat(middle, x, y, tuple(high - low), ground)
     # Houses inside a loop must not reach through to its other side.
     deepest = 0.45 * float((np.ptp(points, axis=0) - width).min()) if closed else 8.0
+    # Nothing is drawn where none is wanted: the held-back worlds stay what they are.
     green = config.greenery > 0 and rng.random() < config.greenery
     for start, end in _sides(points, width, closed):
         _pavement(builder, start, end, pavement)
