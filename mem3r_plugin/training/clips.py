@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,9 +38,9 @@ class Clips:
     def folder(self) -> Path:
         """Where clips made with these settings lie; other settings have other folders."""
         assert self.config.keep is not None
-        decisive = asdict(self.config)
+        decisive = _unlike(asdict(self.config), asdict(DataConfig()))
         for name in ("keep", "clips", "workers", "far", "crops", "grading"):
-            del decisive[name]
+            decisive.pop(name, None)
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
         return self.config.keep / digest.hexdigest()[:12]
 
@@ -64,7 +65,10 @@ def render_sequences(
         stride=stride,
         supersample=data.supersample,
         config=WorldConfig(
-            textures=data.textures, photo_share=data.photo_share, greenery=data.greenery
+            textures=data.textures,
+            photo_share=data.photo_share,
+            greenery=data.greenery,
+            sobriety=data.sobriety,
         ),
         handling=data.handling,
         effects=data.effects,
@@ -108,6 +112,17 @@ def crop(views: RenderedViews, size: tuple[int, int]) -> RenderedViews:
         views.camera_to_world,
         replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height),
     )
+
+
+def _unlike(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are not as usual, so that a new one that is off leaves the clips of recipes alone."""
+    groups = {
+        key: _unlike(each, usual[key]) for key, each in settings.items() if isinstance(each, dict)
+    }
+    single = {
+        key: each for key, each in settings.items() if key not in groups and each != usual[key]
+    }
+    return single | {key: group for key, group in groups.items() if group}
 
 
 def _write(views: RenderedViews, path: Path) -> None:

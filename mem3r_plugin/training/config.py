@@ -46,6 +46,8 @@ class DataConfig:
     """How often a picture of `textures` takes the place of a procedural texture."""
     greenery: float = 0.0
     """Share of streets that lead between gardens and trees instead of closed rows of houses, 0 to 1."""
+    sobriety: float = 0.0
+    """Share of worlds with mostly plain surfaces in muted colours, as most real ones have, 0 to 1."""
     handling: Handling = field(default_factory=Handling)
     """What a person's hands and feet do to the paths."""
     effects: CameraEffects = field(default_factory=CameraEffects)
@@ -171,7 +173,7 @@ class TrainingConfig:
                 raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
             if size[0] > data.size[0] or size[1] > data.size[1]:
                 raise ConfigError(f"data.{name} = {size} does not fit into data.size = {data.size}")
-        for name in ("photo_share", "greenery", "grading"):
+        for name in ("photo_share", "greenery", "sobriety", "grading"):
             if not 0 <= getattr(data, name) <= 1:
                 raise ConfigError(f"data.{name} = {getattr(data, name)}: must lie between 0 and 1")
         if not 0 <= self.seed < 1000:

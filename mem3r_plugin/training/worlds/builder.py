@@ -56,6 +56,10 @@ _TILE = {
 """Smallest and largest width in metres of one repetition of each texture."""
 _VIVID = ("poster", "books", "carpet", "stripes")
 """Textures whose colours have little to do with each other."""
+_PLAIN = ("plain", "plaster", "wood", "planks", "asphalt", "windows", "foliage")
+"""Textures that sober worlds choose before others."""
+_ACCENT = 0.12
+"""Share of surfaces in sober worlds that have a colour of their own."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ class Builder:
     """Textures to draw from."""
     photo_share: float = 0.5
     """How often a photograph replaces a pattern, where the pool has any."""
+    sober: bool = False
+    """Whether surfaces are mostly plain and muted, and photographs only hang on walls."""
     obstacles: list[Obstacle] = field(default_factory=list)
     """What cameras keep clear of."""
     _records: list[tuple[Shape, Array, Array, Array, Material, Shade]] = field(default_factory=list)
@@ -110,15 +116,21 @@ class Builder:
         `fill` = (width, height) in metres stretches one repetition over the whole surface.
         """
         rng = self.rng
+        if self.sober and any(name in _PLAIN for name in names) and rng.random() < 0.8:
+            names = tuple(name for name in names if name in _PLAIN)
         name = str(rng.choice(names))
-        pictured = fill is None or name == "poster"
+        pictured = name == "poster" or (fill is None and not self.sober)
         if pictured and "photo" in self.pool.indices and rng.random() < self.photo_share:
             name = "photo"
         texture = int(rng.choice(self.pool.indices[name]))
         if name == "photo":
             palette = np.eye(3) * rng.uniform(0.8, 1.1)
         else:
-            palette = self._palette(bright, vivid=name in _VIVID)
+            palette = (
+                self._muted(bright)
+                if self.sober and rng.random() > _ACCENT
+                else self._palette(bright, vivid=name in _VIVID)
+            )
             if name == "foliage":
                 palette *= (0.7, 1.0, 0.45)
         if fill is not None:
@@ -140,6 +152,14 @@ class Builder:
             third[1] = rng.beta(2, 3)
         colours = np.array([colorsys.hsv_to_rgb(*colour) for colour in (first, second, third)])
         return np.clip(colours, 0, 1)
+
+    def _muted(self, bright: tuple[float, float]) -> Array:
+        """Nearly grey colours (3, 3), the second and third not far from the first."""
+        rng = self.rng
+        hue, saturation = rng.normal(0.09, 0.05), rng.beta(1.2, 7)
+        value = rng.uniform(*bright) * np.array([1.0, rng.uniform(0.75, 1.1), rng.uniform(0.6, 1)])
+        colours = [colorsys.hsv_to_rgb(hue % 1, saturation, min(each, 1.0)) for each in value]
+        return np.array(colours)
 
     # -- shapes ----------------------------------------------------------------------------
 

@@ -42,6 +42,9 @@ class Handling:
     """Share of hand-held and walked paths with stops, pans on the spot and ways back, 0 to 1."""
     sideways: float = 0.0
     """Share of walks along corridors, streets and loops that look aside or back instead of ahead, 0 to 1."""
+    tilted: float = 0.0
+    """Share of paths whose camera is aimed higher or lower: held in rooms, it looks down at what stands
+    there; elsewhere it is a few degrees off, 0 to 1."""
     closeups: float = 0.0
     """Share of paths in rooms that go around a thing at arm's length, 0 to 1."""
     photos: float = 0.0
@@ -123,6 +126,11 @@ def look_aside(rng: np.random.Generator) -> float:
     """An angle in radians from the direction of motion: to one side, sometimes back."""
     middle = np.pi if rng.random() < 0.25 else rng.choice([-1, 1]) * np.pi / 2
     return float(middle + rng.uniform(-0.6, 0.6))
+
+
+def tilt(rng: np.random.Generator, downwards: bool) -> float:
+    """An angle in radians to add to a path's pitch."""
+    return float(rng.uniform(-0.5, -0.1) if downwards else rng.uniform(-0.1, 0.12))
 
 
 def _tremor(rng: np.random.Generator, frames: int, axes: int) -> Array:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.training.worlds.builder import Array, turn
-from mem3r_plugin.training.worlds.handling import Handling, Track, hesitant, look_aside, shaken
+from mem3r_plugin.training.worlds.handling import (
+    Handling,
+    Track,
+    hesitant,
+    look_aside,
+    shaken,
+    tilt,
+)
 from mem3r_plugin.training.worlds.scenes import Kind, Route, World
 
 Style = Literal["handheld", "walk", "orbit", "drive", "loop", "closeup", "photos"]
@@ -144,6 +151,9 @@ def _handled(
         track = hesitant(track, rng)
     if aside and world.route is not None and style != "drive":
         track = replace(track, yaw=track.yaw + look_aside(rng))
+    if handling.tilted and style not in ("orbit", "closeup") and rng.random() < handling.tilted:
+        downwards = world.route is None and style == "handheld"
+        track = replace(track, pitch=track.pitch + tilt(rng, downwards))
     strength = handling.shake * rng.uniform(0.3, 1.2) * (0.3 if style == "drive" else 1.0)
     return shaken(track, rng, strength) if strength > 0 else track
 

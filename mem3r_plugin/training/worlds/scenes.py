@@ -50,6 +50,8 @@ class WorldConfig:
     """How much furniture, 0 for none; 1 is lived-in."""
     greenery: float = 0.0
     """Share of streets that lead between gardens and trees, with houses here and there, 0 to 1."""
+    sobriety: float = 0.0
+    """Share of worlds with mostly plain surfaces in muted colours, as most real ones have, 0 to 1."""
     textures: Path | None = None
     """A folder of pictures to use as textures beside the procedural ones."""
     photo_share: float = 0.5
@@ -129,7 +131,9 @@ def generate_world(
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of world {kind!r}; choose one of {', '.join(KINDS)}")
     pool = texture_pool(config.textures, str(device))
-    builder = Builder(rng, pool, config.photo_share)
+    # Nothing is drawn where none is wanted: the held-back worlds stay what they are.
+    sober = config.sobriety > 0 and rng.random() < config.sobriety
+    builder = Builder(rng, pool, config.photo_share, sober)
     if kind == "room":
         return _room(builder, config, device)
     outdoors = kind == "street" or (kind == "loop" and rng.random() < 0.4)
@@ -397,7 +401,6 @@ def _street(
     builder.flat(middle, x, y, tuple(high - low), ground)
     # Houses inside a loop must not reach through to its other side.
     deepest = 0.45 * float((np.ptp(points, axis=0) - width).min()) if closed else 8.0
-    # Nothing is drawn where none is wanted: the held-back worlds stay what they are.
     green = config.greenery > 0 and rng.random() < config.greenery
     for start, end in _sides(points, width, closed):
         _pavement(builder, start, end, pavement)
