@@ -13,6 +13,7 @@ from mem3r_plugin.training.batch import WorldBatches
 from mem3r_plugin.training.clips import Clips, crop, cut
 from mem3r_plugin.training.config import DataConfig, Stage, TrainingConfig
 from mem3r_plugin.training.worlds import RenderedViews, sample_sequence
+from mem3r_plugin.training.worlds.handling import Handling
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,13 @@ def test_other_settings_have_other_clips(config: TrainingConfig) -> None:
     other = replace(config.data, clip_stride=3)
     assert Clips(other).folder != Clips(config.data).folder
     assert Clips(replace(config.data, clips=9)).folder == Clips(config.data).folder
+
+
+def test_clips_are_named_by_what_is_not_as_usual(config: TrainingConfig) -> None:
+    """A setting that is new and off must not send kept clips to be rendered again: these names stay."""
+    assert Clips(config.data).folder.name == "5118e3780760"
+    moved = replace(config.data, photo_share=0.4, handling=Handling(shake=0.5))
+    assert Clips(moved).folder.name == "9bd2c3bd1d50"
 
 
 def test_batches_depend_on_the_step_only(config: TrainingConfig) -> None:

@@ -70,6 +70,27 @@ def test_handling_that_is_off_changes_nothing():
         assert torch.equal(sample_path(world, 30, 3), sample_path(world, 30, 3, None, Handling()))
 
 
+def test_tilted_cameras_look_down_in_rooms_and_a_little_aside_elsewhere():
+    def lowered(kind, style):
+        angles = []
+        for seed in range(12):
+            world = generate_world(kind, seed)
+            usual, tilted = (
+                sample_path(world, 20, seed, style, Handling(tilted=share)) for share in (0.0, 1.0)
+            )
+            assert torch.equal(usual[:, :3, 3], tilted[:, :3, 3])
+            up = torch.asin(tilted[:, 2, 2]) - torch.asin(usual[:, 2, 2])
+            assert float(up.max() - up.min()) < 1e-6
+            angles.append(float(up[0]))
+        return np.array(angles)
+
+    held, driven = lowered("room", "handheld"), lowered("street", "drive")
+    assert (held > -0.51).all()
+    assert (held < -0.09).all()
+    assert np.abs(driven).max() < 0.13
+    assert driven.min() < 0 < driven.max()
+
+
 def test_shares_of_styles_are_as_asked():
     handling = Handling(closeups=0.3, photos=0.2)
     styles = [choose_style("room", seed, handling) for seed in range(500)]

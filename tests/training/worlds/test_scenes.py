@@ -8,8 +8,10 @@ from PIL import Image
 from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds import KINDS, WorldConfig, generate_world, sample_path
+from mem3r_plugin.training.worlds.builder import Builder
 from mem3r_plugin.training.worlds.paths import clearance
 from mem3r_plugin.training.worlds.scenes import choose_kind, offset_way
+from mem3r_plugin.training.worlds.textures import texture_pool
 
 CAMERA = Intrinsics.centred(60.0, 64, 48)
 
@@ -71,6 +73,23 @@ def test_gardens_keep_roads_free_and_leave_the_sky_open(kind):
             assert float(depth[depth > 0].min()) > 0.2  # nothing grows into the camera
         sky.append(np.mean(share))
     assert sky[1] > 1.2 * sky[0]
+
+
+def test_sober_surfaces_are_plain_and_muted(tmp_path):
+    Image.new("RGB", (64, 64), (255, 128, 0)).save(tmp_path / "orange.png")
+    pool = texture_pool(tmp_path, "cpu")
+
+    def draw(sober, **how):
+        builder = Builder(np.random.default_rng(0), pool, 0.5, sober)
+        return [builder.material("checker", "plain", **how) for _ in range(300)]
+
+    lively, sober = draw(False), draw(True)
+    saturation = [np.mean([np.ptp(each.palette[0]) for each in group]) for group in (lively, sober)]
+    assert saturation[1] < 0.7 * saturation[0]
+    photo, checker = ({*pool.indices[name]} for name in ("photo", "checker"))
+    assert any(each.texture in photo for each in lively)
+    assert not any(each.texture in photo for each in sober)  # none but hung on walls
+    assert sum(each.texture in checker for each in sober) < 50
 
 
 def test_pictures_of_a_folder_become_textures(tmp_path):
