@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+import shlex
 
-from mem3r_plugin.configuration import load_preset, preset_names
+import pytest
+from torch.distributed.run import get_args_parser
+
+from mem3r_plugin.configuration import find_preset, load_preset, preset_names
 from mem3r_plugin.model import NetworkConfig
 from mem3r_plugin.training.config import TrainingConfig
 
@@ -15,6 +19,16 @@ def test_recipe_is_complete(name: str) -> None:
     network = load_preset("model", config.model, NetworkConfig())
     assert max(config.data.size) == network.picture_size
     assert config.optimiser.warmup_steps < config.steps
+
+
+@pytest.mark.parametrize("name", preset_names("training"))
+def test_torchrun_takes_a_recipes_own_command(name: str) -> None:
+    head = find_preset("training", name).read_text()
+    for command in re.findall(r"\btorchrun [^`\n]*", head):
+        words = shlex.split(command.replace(" N ", " 2 "))
+        parsed = get_args_parser().parse_args(words[1:])
+        assert parsed.training_script == "mem3r", command
+        assert parsed.training_script_args[0] == "train", command
 
 
 def test_fine_tuning_follows_the_paper() -> None:
