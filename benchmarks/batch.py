@@ -1,11 +1,13 @@
 """Four scans by one worker and by two, or one after the other and together: how much faster a batch is.
 
     .venv/bin/python benchmarks/batch.py --work /tmp/batch
+    .venv/bin/python benchmarks/batch.py --work /tmp/batch --cores-each 1
     .venv/bin/python benchmarks/batch.py --work /tmp/batch --how together
 
 Times are seconds of the clock of the whole command, starting Ray and loading networks included, so the
-machine should do nothing else. Every worker has one thread: two workers on two cores are compared with one on
-one of them. Scans together, and one after the other, have all threads.
+machine should do nothing else. Every worker's network has one thread, and reads and writes beside it: one
+alone makes use of more than one core, unless `--cores-each` keeps it to its own. Scans together, and one after
+the other, have all threads.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class Options:
     """Frames of each scan."""
     at_once: int | None = None
     """How many scans at once to compare with one; by default two workers, or all four together."""
+    cores_each: int | None = None
+    """Cores for every scan at once, for Ray's own processes, too; None shares out all of the machine's."""
 
 
 def main(options: Options) -> None:
@@ -51,7 +55,8 @@ def main(options: Options) -> None:
     for count in (1, at_once):
         output = options.work / f"{count}_{options.how}"
         shutil.rmtree(output, ignore_errors=True)
-        seconds[count] = _time(scan_list, output, [*engine, f"--{options.how}", str(count)])
+        cores = None if options.cores_each is None else count * options.cores_each
+        seconds[count] = _time(scan_list, output, [*engine, f"--{options.how}", str(count)], cores)
         frames = sum(len(Scan.open(scan)) for scan in output.glob("[!.]*"))
         print(
             f"{options.how}: {count}, scans: {SCANS}, frames: {frames}, {seconds[count]:.1f} s, "
@@ -73,11 +78,21 @@ def _sources(options: Options) -> Path:
     return scan_list
 
 
-def _time(scan_list: Path, output: Path, options: list[str]) -> float:
+def _time(scan_list: Path, output: Path, options: list[str], cores: int | None) -> float:
     command = [str(Path(sys.executable).with_name("mem3r")), "batch", str(scan_list)]
-    started = time.perf_counter()
-    subprocess.run([*command, "--output", str(output), *options], check=True, capture_output=True)
-    return time.perf_counter() - started
+    command = [*command, "--output", str(output), *options]
+    allowed = os.sched_getaffinity(0)
+    if cores is not None and cores > len(allowed):
+        raise SystemExit(
+            f"--cores-each asks for {cores} cores, this process may use {len(allowed)}"
+        )
+    os.sched_setaffinity(0, sorted(allowed)[:cores])  # passed on to what is started
+    try:
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - started
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 if __name__ == "__main__":
