@@ -5,9 +5,9 @@
     .venv/bin/python benchmarks/batch.py --work /tmp/batch --how together
 
 Times are seconds of the clock of the whole command, starting Ray and loading networks included, so the
-machine should do nothing else. Every worker's network has one thread, and reads and writes beside it: one
-alone makes use of more than one core, unless `--cores-each` keeps it to its own. Scans together, and one after
-the other, have all threads.
+machine should do nothing else. Every worker's network has one thread, and reads and writes beside it, so that
+one alone makes use of more than one core, unless `--cores-each` keeps it to its own. Scans together, and one
+after the other, have all threads.
 """
 
 from __future__ import annotations

@@ -46,9 +46,18 @@ def _table(builder: Builder, base: Array, yaw: float, size: Size) -> None:
                 base, yaw, x * (width / 2 - leg), y * (depth / 2 - leg), height / 2 - 0.02
             )
             builder.box(foot, (leg, leg, height - 0.04), rotation, material, grounded=0.4)
-    for _ in range(int(builder.rng.integers(1, 5))):
-        x, y = builder.rng.uniform(-0.35, 0.35, 2) * (width, depth)
-        _trinket(builder, _place(base, yaw, x, y, height))
+    _strew(
+        builder, _place(base, yaw, 0, 0, height), yaw, (width, depth), builder.rng.integers(1, 5)
+    )
+
+
+def _strew(
+    builder: Builder, top: Array, yaw: float, size: tuple[float, float], things: int
+) -> None:
+    """Small things anywhere on a surface of `size` = (width, depth) around `top`."""
+    for _ in range(int(things)):
+        x, y = builder.rng.uniform(-0.35, 0.35, 2) * size
+        _trinket(builder, _place(top, yaw, x, y, 0))
 
 
 def _trinket(builder: Builder, base: Array) -> None:
@@ -272,6 +281,34 @@ def _bench(builder: Builder, base: Array, yaw: float, size: Size) -> None:
         )
 
 
+def _counter(builder: Builder, base: Array, yaw: float, size: Size) -> None:
+    """Cupboards under a worktop, and often others above it."""
+    width, depth, height = size
+    rotation, (top, thick) = turn(yaw), (0.9, 0.04)
+    body, slab = builder.material("plain", "wood"), builder.material("plain", "marble", "wood")
+    middle = _place(base, yaw, 0, 0.02, (top - thick) / 2)
+    builder.box(middle, (width, depth - 0.04, top - thick), rotation, body, grounded=0.5)
+    builder.box(_place(base, yaw, 0, 0, top - thick / 2), (width, depth, thick), rotation, slab)
+    _strew(builder, _place(base, yaw, 0, 0, top), yaw, (width, depth), builder.rng.integers(2, 8))
+    shelf = 1.4
+    if height > shelf + 0.3:
+        above = _place(base, yaw, 0, depth / 2 - 0.17, (shelf + height) / 2)
+        builder.box(above, (width, 0.34, height - shelf), rotation, body)
+
+
+def _dining_table(builder: Builder, base: Array, yaw: float, size: Size) -> None:
+    """A laid table with chairs pushed under its long sides."""
+    width, depth, height = size
+    table = (width, depth - 0.5, 0.75)
+    _table(builder, base, yaw, table)
+    _strew(builder, _place(base, yaw, 0, 0, table[2]), yaw, table[:2], builder.rng.integers(2, 8))
+    for x in np.arange(0.3, width - 0.25, builder.rng.uniform(0.55, 0.8)):
+        for side in (-1, 1):
+            if builder.rng.random() < 0.7:
+                place = _place(base, yaw, x - width / 2, side * (depth / 2 - 0.22), 0)
+                _chair(builder, place, yaw + (np.pi if side < 0 else 0.0), (0.42, 0.42, height))
+
+
 WALL_PIECES = {
     "cabinet": Piece((0.6, 0.4, 0.7), (1.6, 0.6, 2.1), _cabinet),
     "bookcase": Piece((0.7, 0.28, 1.2), (1.6, 0.4, 2.2), _bookcase),
@@ -281,6 +318,8 @@ WALL_PIECES = {
     "desk": Piece((1.0, 0.6, 0.7), (1.8, 0.8, 0.8), _table),
 }
 """What stands with its back to a wall."""
+WALL_SETS = {"counter": Piece((1.2, 0.55, 0.9), (2.8, 0.65, 2.3), _counter)}
+"""More of it, with much on top."""
 FREE_PIECES = {
     "table": Piece((0.7, 0.6, 0.4), (1.8, 1.0, 0.78), _table),
     "chair": Piece((0.4, 0.4, 0.8), (0.5, 0.5, 1.05), _chair),
@@ -290,6 +329,8 @@ FREE_PIECES = {
     "ball": Piece((0.2, 0.2, 0.2), (0.6, 0.6, 0.6), _ball),
 }
 """What stands anywhere in a room."""
+FREE_SETS = {"dining table": Piece((1.1, 1.2, 0.85), (2.2, 1.5, 1.0), _dining_table)}
+"""More of it, with much on top."""
 CORRIDOR_PIECES = {
     **{name: FREE_PIECES[name] for name in ("chair", "bin", "plant", "boxes")},
     "cabinet": Piece((0.6, 0.3, 0.7), (1.4, 0.45, 1.9), _cabinet),

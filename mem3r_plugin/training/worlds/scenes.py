@@ -20,13 +20,16 @@ from mem3r_plugin.training.worlds.furniture import (
     CAR,
     CORRIDOR_PIECES,
     FREE_PIECES,
+    FREE_SETS,
     STREET_PIECES,
     WALL_PIECES,
+    WALL_SETS,
     Piece,
 )
 from mem3r_plugin.training.worlds.houses import gardens, row_of_houses
 from mem3r_plugin.training.worlds.primitives import Primitives
 from mem3r_plugin.training.worlds.render import Lighting, RenderedViews, render
+from mem3r_plugin.training.worlds.roads import markings
 from mem3r_plugin.training.worlds.surfaces import Material
 from mem3r_plugin.training.worlds.textures import TexturePool, texture_pool
 
@@ -239,7 +242,13 @@ def _furnish_room(builder: Builder, width: float, depth: float, clutter: float) 
             base + UP * 0.5 * (size[2] + 0.3), (size[0], size[1], size[2] + 0.3), float(yaw)
         )
 
-    for names, amount, against_wall in ((WALL_PIECES, 8, True), (FREE_PIECES, 10, False)):
+    wall, free = dict(WALL_PIECES), dict(FREE_PIECES)
+    if builder.sober:
+        for group, sets in ((wall, WALL_SETS), (free, FREE_SETS)):
+            for name, piece in sets.items():
+                place(piece, against_wall=group is wall)
+                group[name] = piece
+    for names, amount, against_wall in ((wall, 8, True), (free, 10, False)):
         for _ in range(int(rng.poisson(clutter * amount))):
             place(names[str(rng.choice(list(names)))], against_wall)
 
@@ -411,6 +420,10 @@ def _street(
         if config.clutter > 0:
             _line_up(builder, start, end, STREET_PIECES, pavement - 0.7, 5 / config.clutter, width)
             _line_up(builder, start, end, {"car": CAR}, pavement + 1.2, 8 / config.clutter, width)
+    if builder.sober:
+        ahead = np.roll(points, -1, axis=0) if closed else points[1:]
+        for start, end in zip(points, ahead, strict=False):
+            markings(builder, start, end, road)
     route = Route(points, closed, width, road / 2 - 2.4)
     floor = (np.array([*points.min(0), 0.0]), np.array([*points.max(0), 15.0]))
     kind: Kind = "loop" if closed else "street"
