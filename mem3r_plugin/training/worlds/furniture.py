@@ -46,16 +46,14 @@ def _table(builder: Builder, base: Array, yaw: float, size: Size) -> None:
                 base, yaw, x * (width / 2 - leg), y * (depth / 2 - leg), height / 2 - 0.02
             )
             builder.box(foot, (leg, leg, height - 0.04), rotation, material, grounded=0.4)
-    _strew(
-        builder, _place(base, yaw, 0, 0, height), yaw, (width, depth), builder.rng.integers(1, 5)
-    )
+    _strew(builder, _place(base, yaw, 0, 0, height), yaw, (width, depth), (1, 4))
 
 
 def _strew(
-    builder: Builder, top: Array, yaw: float, size: tuple[float, float], things: int
+    builder: Builder, top: Array, yaw: float, size: tuple[float, float], amount: tuple[int, int]
 ) -> None:
-    """Small things anywhere on a surface of `size` = (width, depth) around `top`."""
-    for _ in range(int(things)):
+    """Small things, from least to most of `amount`, on a surface of `size` = (width, depth) around `top`."""
+    for _ in range(int(builder.rng.integers(amount[0], amount[1] + 1))):
         x, y = builder.rng.uniform(-0.35, 0.35, 2) * size
         _trinket(builder, _place(top, yaw, x, y, 0))
 
@@ -289,7 +287,7 @@ def _counter(builder: Builder, base: Array, yaw: float, size: Size) -> None:
     middle = _place(base, yaw, 0, 0.02, (top - thick) / 2)
     builder.box(middle, (width, depth - 0.04, top - thick), rotation, body, grounded=0.5)
     builder.box(_place(base, yaw, 0, 0, top - thick / 2), (width, depth, thick), rotation, slab)
-    _strew(builder, _place(base, yaw, 0, 0, top), yaw, (width, depth), builder.rng.integers(2, 8))
+    _strew(builder, _place(base, yaw, 0, 0, top), yaw, (width, depth), (2, 7))
     shelf = 1.4
     if height > shelf + 0.3:
         above = _place(base, yaw, 0, depth / 2 - 0.17, (shelf + height) / 2)
@@ -301,7 +299,7 @@ def _dining_table(builder: Builder, base: Array, yaw: float, size: Size) -> None
     width, depth, height = size
     table = (width, depth - 0.5, 0.75)
     _table(builder, base, yaw, table)
-    _strew(builder, _place(base, yaw, 0, 0, table[2]), yaw, table[:2], builder.rng.integers(2, 8))
+    _strew(builder, _place(base, yaw, 0, 0, table[2]), yaw, table[:2], (2, 7))
     for x in np.arange(0.3, width - 0.25, builder.rng.uniform(0.55, 0.8)):
         for side in (-1, 1):
             if builder.rng.random() < 0.7:

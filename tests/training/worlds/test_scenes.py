@@ -49,9 +49,10 @@ def test_clutter_fills_a_room():
     assert sizes == sorted(set(sizes))
 
 
-def test_furniture_stands_inside_its_room():
+@pytest.mark.parametrize("sobriety", [0.0, 1.0])
+def test_furniture_stands_inside_its_room(sobriety):
     for seed in range(10):
-        world = generate_world("room", seed)
+        world = generate_world(WorldConfig("room", sobriety=sobriety), seed)
         low, high = world.floor
         corners = world.primitives.corners()[..., :2].flatten(0, 1).numpy()
         assert (corners >= low[:2] - 0.15).all()
