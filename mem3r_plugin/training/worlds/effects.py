@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.training.shares import check_shares
 from mem3r_plugin.training.worlds.photometry import disturb
 
 _COPIES = 5
@@ -53,10 +53,7 @@ class CameraEffects:
         Raises:
             ConfigError: a value is not between 0 and 1.
         """
-        for field in fields(self):
-            if not 0 <= getattr(self, field.name) <= 1:
-                value = getattr(self, field.name)
-                raise ConfigError(f"{field.name} = {value}: must lie between 0 and 1")
+        check_shares(self, *(field.name for field in fields(self)))
 
 
 def take(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.training.shares import check_shares
 
 Array = NDArray[np.float64]
 
@@ -57,10 +58,9 @@ class Handling:
         Raises:
             ConfigError: a value is out of its range.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < 0 or (field.name != "shake" and value > 1):
-                raise ConfigError(f"{field.name} = {value}: must lie between 0 and 1")
+        check_shares(self, *(field.name for field in fields(self) if field.name != "shake"))
+        if self.shake < 0:
+            raise ConfigError(f"shake = {self.shake}: must not be below 0")
         if self.closeups + self.photos > 1:
             raise ConfigError("closeups and photos together must not be more than 1")
 

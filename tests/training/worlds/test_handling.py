@@ -72,5 +72,5 @@ def test_looks_aside_are_not_ahead():
     "values", [{"shake": -0.1}, {"hesitation": 1.5}, {"closeups": 0.6, "photos": 0.6}]
 )
 def test_impossible_values_are_refused(values):
-    with pytest.raises(ConfigError, match=r"between 0 and 1|more than 1"):
+    with pytest.raises(ConfigError, match=r"between 0 and 1|below 0|more than 1"):
         Handling(**values)
