@@ -317,7 +317,7 @@ WALL_PIECES = {
 }
 """What stands with its back to a wall."""
 WALL_SETS = {"counter": Piece((1.2, 0.55, 0.9), (2.8, 0.65, 2.3), _counter)}
-"""More of it, with much on top."""
+"""More of it in sober worlds, with much on top."""
 FREE_PIECES = {
     "table": Piece((0.7, 0.6, 0.4), (1.8, 1.0, 0.78), _table),
     "chair": Piece((0.4, 0.4, 0.8), (0.5, 0.5, 1.05), _chair),
@@ -328,7 +328,7 @@ FREE_PIECES = {
 }
 """What stands anywhere in a room."""
 FREE_SETS = {"dining table": Piece((1.1, 1.2, 0.85), (2.2, 1.5, 1.0), _dining_table)}
-"""More of it, with much on top."""
+"""More of it in sober worlds, with much on top."""
 CORRIDOR_PIECES = {
     **{name: FREE_PIECES[name] for name in ("chair", "bin", "plant", "boxes")},
     "cabinet": Piece((0.6, 0.3, 0.7), (1.4, 0.45, 1.9), _cabinet),

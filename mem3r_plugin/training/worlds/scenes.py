@@ -242,15 +242,15 @@ def _furnish_room(builder: Builder, width: float, depth: float, clutter: float) 
             base + UP * 0.5 * (size[2] + 0.3), (size[0], size[1], size[2] + 0.3), float(yaw)
         )
 
-    wall, free = dict(WALL_PIECES), dict(FREE_PIECES)
+    wall, free = WALL_PIECES, FREE_PIECES
     if builder.sober:
-        for group, sets in ((wall, WALL_SETS), (free, FREE_SETS)):
-            for name, piece in sets.items():
-                place(piece, against_wall=group is wall)
-                group[name] = piece
-    for names, amount, against_wall in ((wall, 8, True), (free, 10, False)):
+        wall, free = wall | WALL_SETS, free | FREE_SETS
+        for sets, against_wall in ((WALL_SETS, True), (FREE_SETS, False)):
+            for piece in sets.values():  # first, while there is room for them
+                place(piece, against_wall)
+    for pieces, amount, against_wall in ((wall, 8, True), (free, 10, False)):
         for _ in range(int(rng.poisson(clutter * amount))):
-            place(names[str(rng.choice(list(names)))], against_wall)
+            place(pieces[str(rng.choice(list(pieces)))], against_wall)
 
 
 def _lamps(builder: Builder, size: Array, device: torch.device | str) -> Lighting:
