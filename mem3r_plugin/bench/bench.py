@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
@@ -138,7 +140,8 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     a frame, of which decode, preprocess and sinks happen beside the others, and on a GPU all do;
     `replayed_share` is that of frames whose recurrent step was a CUDA graph replayed; `share_of_matmul_peak`
     what the network's arithmetic makes, at the median speed, of the fastest matrix product in the same
-    format, measured before and after the run.
+    format, measured before and after the run; `share_of_matmul_and_attention_peak` how much of the time would
+    do if attention ran at the speed of attention by itself and the rest at that of the matrix product.
 
     Raises:
         Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
@@ -186,9 +189,15 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "frames_per_second": speed,
         "stages_ms": meter.stages_ms(),
         "replayed_share": clock.replays / (len(meter.times) - 1),
-        "operations_per_frame": operations,
+        "operations_per_frame": operations.total,
+        "attention_operations_per_frame": operations.attention,
         "peak": peak,
-        "share_of_matmul_peak": operations * speed["median"] / peak[f"matmul_{precision}"],
+        "share_of_matmul_peak": operations.total / peak[f"matmul_{precision}"] * speed["median"],
+        "share_of_matmul_and_attention_peak": speed["median"]
+        * (
+            (operations.total - operations.attention) / peak[f"matmul_{precision}"]
+            + operations.attention / peak[f"attention_{precision}"]
+        ),
         "memory": meter.memory,
     }
 
@@ -209,15 +218,45 @@ def frames_per_second(times: NDArray[np.float64], window: int = 1) -> dict[str, 
     return {"median": median, "lower": lower, "upper": upper, "whole": whole}
 
 
-def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> int:
-    """Floating-point operations of a step with pose and depth, pictures of `size` = (width, height)."""
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations."""
+
+    total: int
+    """Of matrix products, convolutions and attention."""
+    attention: int
+    """Of attention among them: queries with keys, and weights with values."""
+
+
+def operations_per_frame(config: NetworkConfig, size: tuple[int, int]) -> Operations:
+    """What a step with pose and depth takes, pictures of `size` = (width, height)."""
     with torch.device("meta"):
         network = ReconstructionNetwork(config).eval()
         pictures = torch.empty(1, 3, size[1], size[0])
         state = network.initial_state()
-    with FlopCounterMode(display=False) as counter:
-        network.step(state, network.encode(pictures), (size[1], size[0]))
-    return int(counter.get_total_flops())
+        with FlopCounterMode(display=False) as counter, _AttentionCounter() as attention:
+            network.step(state, network.encode(pictures), (size[1], size[0]))
+    return Operations(int(counter.get_total_flops()), attention.operations)
+
+
+class _AttentionCounter(TorchFunctionMode):
+    """Counts what fused attention does while it is entered."""
+
+    operations = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        if func is scaled_dot_product_attention:
+            query, key, value = args
+            self.operations += 2 * query[..., 0].numel() * key.shape[-2] * query.shape[-1]
+            self.operations += 2 * query[..., 0].numel() * key.shape[-2] * value.shape[-1]
+        return func(*args, **(kwargs or {}))
 
 
 def made_up_pictures(size: tuple[int, int], count: int) -> Iterator[NDArray[np.uint8]]:

@@ -50,7 +50,9 @@ def _table(result: dict[str, Any]) -> Table:
     table.add_section()
     for name, rate in result["peak"].items():
         table.add_row(f"peak of {name.replace('_', ', ')}", f"{rate / 1e9:,.0f} GFLOP/s")
-    table.add_row("share of the matmul peak", f"{100 * result['share_of_matmul_peak']:.0f} %")
+    for name in ("matmul", "matmul_and_attention"):
+        share = f"{100 * result[f'share_of_{name}_peak']:.0f} %"
+        table.add_row(f"share of the {name.replace('_', ' ')} peak", share)
     table.add_section()
     for memory in result["memory"]:
         for where in ("host", "device"):

@@ -63,11 +63,15 @@ def test_a_run(monkeypatch):
     formats = ("float32", "bfloat16")
     assert set(result["peak"]) == {f"{w}_{f}" for w in ("matmul", "attention") for f in formats}
     assert all(rate > 0 for rate in result["peak"].values())
-    operations = result["operations_per_frame"]
-    assert operations == operations_per_frame(preset("mem3r-tiny"), (64, 48))
-    assert result["share_of_matmul_peak"] == pytest.approx(
-        operations * speed["median"] / result["peak"][f"matmul_{precision}"]
-    )
+    operations = operations_per_frame(preset("mem3r-tiny"), (64, 48))
+    assert result["operations_per_frame"] == operations.total
+    assert result["attention_operations_per_frame"] == operations.attention
+    matmul, attention = (result["peak"][f"{name}_{precision}"] for name in ("matmul", "attention"))
+    seconds = operations.total / matmul
+    assert result["share_of_matmul_peak"] == pytest.approx(seconds * speed["median"])
+    seconds += operations.attention * (1 / attention - 1 / matmul)
+    both = result["share_of_matmul_and_attention_peak"]
+    assert both == pytest.approx(seconds * speed["median"])
 
     assert [memory["frames"] for memory in result["memory"]] == [10, 20, 48]
     most = [memory["host_mb"] for memory in result["memory"]]
@@ -169,7 +173,17 @@ def test_operations_are_those_of_matrix_products_and_attention(config):
         + gate_operations(config)
         + depth_head_operations(config, tokens)
     )
-    assert operations_per_frame(config, size) == pytest.approx(counted, rel=0.02)
+    assert operations_per_frame(config, size).total == pytest.approx(counted, rel=0.02)
+
+
+@pytest.mark.parametrize("config", [CUT3R, preset("mem3r-tiny")], ids=lambda c: c.name)
+def test_operations_of_attention_are_those_of_its_tokens(config):
+    tokens, state = 16 * 12, config.decoder.state_tokens
+    encoder = config.encoder.depth * 4 * tokens**2 * config.encoder.width
+    pairs = (tokens + 1 + state) ** 2  # both decoders look at themselves and at each other
+    decoders = config.decoder.depth * 4 * pairs * config.decoder.width
+    counted = operations_per_frame(config, (256, 192)).attention
+    assert counted == pytest.approx(encoder + decoders, rel=0.01)
 
 
 def test_the_speed_of_even_frames():
@@ -205,7 +219,8 @@ def test_json_is_one_object(capsys):
     assert result["frames"] == 2
     assert set(result) == {
         "settings", "machine", "frames", "frames_per_second", "stages_ms", "replayed_share",
-        "operations_per_frame", "peak", "share_of_matmul_peak", "memory",
+        "operations_per_frame", "attention_operations_per_frame", "peak", "share_of_matmul_peak",
+        "share_of_matmul_and_attention_peak", "memory",
     }  # fmt: skip
 
 
