@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from mem3r_plugin.batch.work import Outcome
+from mem3r_plugin.progress import Bars
 
 
-class BatchProgress:
+class BatchProgress(Bars):
     """A line on stderr for every scan that is through and, on a terminal, a bar: scans, frames a second.
 
     Args:
@@ -26,41 +19,26 @@ class BatchProgress:
     """
 
     def __init__(self, total: int, bar: bool) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
+        super().__init__(
             TextColumn("scans"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            console=console,
-            disable=not (bar and console.is_terminal),
+            shown=bar,
         )
-        self._task = self._bar.add_task("scans", total=total, rate="")
+        self._task = self.bars.add_task("scans", total=total, rate="")
         self._total = total
         self._started = time.monotonic()
         self._through = self._frames = 0
-
-    def __enter__(self) -> BatchProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def tell(self, outcome: Outcome) -> None:
         """One more scan is through."""
         self._through += 1
         self._frames += outcome.made
         rate = self._frames / (time.monotonic() - self._started)
-        self._bar.update(self._task, advance=1, rate=f"{rate:.1f} fps")
-        text = f"{self._through}/{self._total} {outcome.scan.name}: {_told(outcome)}"
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bars.update(self._task, advance=1, rate=f"{rate:.1f} fps")
+        self.note(f"{self._through}/{self._total} {outcome.scan.name}: {_told(outcome)}")
 
 
 def _told(outcome: Outcome) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import psutil
 import torch
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TextColumn,
@@ -18,8 +14,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mem3r_plugin.progress import Bars
 
-class RunProgress:
+
+class RunProgress(Bars):
     """Notes on stderr, one line each, and on a terminal a bar: frames, frames a second, memory.
 
     Args:
@@ -29,38 +27,20 @@ class RunProgress:
     """
 
     def __init__(self, total: int | None, done: int = 0, silent: bool = False) -> None:
-        console = Console(stderr=True, quiet=silent)
-        self._bar = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
             _Memory(),
             TimeRemainingColumn(),
-            console=console,
-            disable=silent or not console.is_terminal,
+            silent=silent,
         )
-        self._task = self._bar.add_task("frames", total=total, completed=done)
-
-    def __enter__(self) -> RunProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+        self._task = self.bars.add_task("frames", total=total, completed=done)
 
     def advance(self) -> None:
         """One more frame is done."""
-        self._bar.advance(self._task)
-
-    def note(self, text: str) -> None:
-        """Say something in a line of its own."""
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bars.advance(self._task)
 
 
 class _Rate(ProgressColumn):
