@@ -28,11 +28,16 @@ class Convert:
     """The safetensors file."""
     to: str = "cut3r"
     """Name of the model preset the result is for, or a YAML file of your own."""
+    average: Path | None = None
+    """Another checkpoint of that model, averaged with the first: after training for something new, some of
+    the weights it began with keep what would be forgotten."""
+    share: float = 0.5
+    """Of `average` in the mean, 0 to 1."""
 
     def __call__(self) -> None:
         """Convert and report."""
         config = load_preset("model", self.to, NetworkConfig())
-        network = convert_checkpoint(self.source, self.output, config)
+        network = convert_checkpoint(self.source, self.output, config, self.average, self.share)
         count = sum(parameter.numel() for parameter in network.parameters())
         print(f"{self.output}: {config.name}, {count:,} parameters")
 

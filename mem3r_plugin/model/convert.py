@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mem3r_plugin.model.average import average_into
 from mem3r_plugin.model.blocks import DecoderBlock
 from mem3r_plugin.model.checkpoint import (
     Checkpoint,
@@ -26,16 +27,32 @@ _ANEW = ("pose_memory", "state_gate")
 """Parts that are never transplanted."""
 
 
-def convert_checkpoint(source: Path, output: Path, config: NetworkConfig) -> ReconstructionNetwork:
+def convert_checkpoint(
+    source: Path,
+    output: Path,
+    config: NetworkConfig,
+    average: Path | None = None,
+    share: float = 0.5,
+) -> ReconstructionNetwork:
     """Write the checkpoint at `source` as safetensors for a network of `config`.
 
     A CUT3R becomes the start of a Mem3R, as the paper starts its training.
 
+    Args:
+        source: the checkpoint.
+        output: the safetensors file.
+        config: the network it is for.
+        average: another checkpoint of that network, to be averaged with the first.
+        share: of `average` in the mean, 0 to 1.
+
     Raises:
-        WeightsError: the checkpoint cannot be read or does not fit.
+        ConfigError: the share is none.
+        WeightsError: a checkpoint cannot be read or does not fit.
         OutputError: the result cannot be written.
     """
     network = network_from(read_checkpoint(source), config)
+    if average is not None:
+        average_into(network, network_from(read_checkpoint(average), config), share)
     write_checkpoint(network, output)
     return network
 

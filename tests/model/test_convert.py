@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mem3r_plugin.errors import WeightsError
+from mem3r_plugin.errors import ConfigError, WeightsError
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
+from mem3r_plugin.model.average import average_into
 from mem3r_plugin.model.checkpoint import read_checkpoint, write_checkpoint
-from mem3r_plugin.model.convert import network_from
+from mem3r_plugin.model.convert import convert_checkpoint, network_from
 from mem3r_plugin.model.weights import random_network
 from tests.model.networks import CUT3R, MEM3R
 
@@ -93,3 +94,24 @@ def test_another_variant_is_refused_unless_asked_for(tmp_path: Path) -> None:
     write_checkpoint(random_network(MEM3R), path)
     with pytest.raises(WeightsError, match="does not fit"):
         network_from(read_checkpoint(path), VARIANTS["no-gate"])
+
+
+def test_an_average_lies_between_and_keeps_its_network(tmp_path: Path) -> None:
+    first, second = (random_network(MEM3R, seed) for seed in (1, 2))
+    paths = [tmp_path / name for name in ("first.safetensors", "second.safetensors")]
+    for network, path in zip((first, second), paths, strict=True):
+        write_checkpoint(network, path)
+    mean = convert_checkpoint(paths[0], tmp_path / "mean.safetensors", MEM3R, paths[1], share=0.25)
+    written = network_from(read_checkpoint(tmp_path / "mean.safetensors"), MEM3R).state_dict()
+    for name, tensor in mean.state_dict().items():
+        wanted = 0.75 * first.state_dict()[name] + 0.25 * second.state_dict()[name]
+        torch.testing.assert_close(tensor, wanted, msg=name)
+        assert torch.equal(tensor, written[name])
+
+
+def test_only_shares_and_equal_networks_are_averaged(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        average_into(random_network(MEM3R, 1), random_network(MEM3R, 2), 1.5)
+    wider = replace(MEM3R, decoder=replace(MEM3R.decoder, depth=MEM3R.decoder.depth + 4))
+    with pytest.raises(WeightsError, match="same network"):
+        average_into(random_network(MEM3R, 1), random_network(wider, 1), 0.5)
