@@ -17,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,16 +83,24 @@ def _sources(options: Options) -> Path:
 def _time(scan_list: Path, output: Path, options: list[str], cores: int | None) -> float:
     command = [str(Path(sys.executable).with_name("mem3r")), "batch", str(scan_list)]
     command = [*command, "--output", str(output), *options]
-    allowed = os.sched_getaffinity(0)
-    if cores is not None and cores > len(allowed):
-        raise SystemExit(
-            f"--cores-each asks for {cores} cores, this process may use {len(allowed)}"
-        )
-    os.sched_setaffinity(0, sorted(allowed)[:cores])  # passed on to what is started
-    try:
+    with _kept_to(cores):
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - started
+
+
+@contextmanager
+def _kept_to(cores: int | None) -> Iterator[None]:
+    """This process, and what it starts meanwhile, on so many cores (Linux); None leaves all."""
+    if cores is None:
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    if cores > len(allowed):
+        raise SystemExit(f"--cores-each needs {cores} cores, this process may use {len(allowed)}")
+    os.sched_setaffinity(0, sorted(allowed)[:cores])
+    try:
+        yield
     finally:
         os.sched_setaffinity(0, allowed)
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
 from mem3r_plugin.configuration import load_preset
@@ -175,6 +175,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         precision = scan.header.settings["precision"]
         operations = operations_per_frame(preset, scan.transform.target_size)
     peak = {name: max(before[name], after[name]) for name in before}
+    matmul, attention = (peak[f"{name}_{precision}"] for name in ("matmul", "attention"))
     width, height = scan.transform.target_size
     speed = frames_per_second(np.array(meter.times), window_size((height, width)))
     return {
@@ -192,12 +193,9 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "operations_per_frame": operations.total,
         "attention_operations_per_frame": operations.attention,
         "peak": peak,
-        "share_of_matmul_peak": operations.total / peak[f"matmul_{precision}"] * speed["median"],
+        "share_of_matmul_peak": speed["median"] * operations.total / matmul,
         "share_of_matmul_and_attention_peak": speed["median"]
-        * (
-            (operations.total - operations.attention) / peak[f"matmul_{precision}"]
-            + operations.attention / peak[f"attention_{precision}"]
-        ),
+        * ((operations.total - operations.attention) / matmul + operations.attention / attention),
         "memory": meter.memory,
     }
 
@@ -253,9 +251,7 @@ class _AttentionCounter(TorchFunctionMode):
     ) -> Any:
         del types
         if func is scaled_dot_product_attention:
-            query, key, value = args
-            self.operations += 2 * query[..., 0].numel() * key.shape[-2] * query.shape[-1]
-            self.operations += 2 * query[..., 0].numel() * key.shape[-2] * value.shape[-1]
+            self.operations += sdpa_flop_count(*(each.shape for each in args))
         return func(*args, **(kwargs or {}))
 
 

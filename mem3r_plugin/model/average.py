@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from mem3r_plugin.errors import ConfigError, WeightsError
+from mem3r_plugin.errors import WeightsError
 from mem3r_plugin.model.network import ReconstructionNetwork
+from mem3r_plugin.shares import check_share
 
 
 @torch.no_grad()
@@ -28,8 +29,7 @@ def average_into(
         ConfigError: the share is none.
         WeightsError: the networks do not have the same parts.
     """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"share = {share}: must lie between 0 and 1")
+    check_share("share", share)
     ours, theirs = network.state_dict(), other.state_dict()
     if {name: each.shape for name, each in ours.items()} != {
         name: each.shape for name, each in theirs.items()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.training.shares import check_shares
+from mem3r_plugin.shares import check_share
 from mem3r_plugin.training.worlds import CameraEffects, Handling
 
 
@@ -174,7 +174,8 @@ class TrainingConfig:
                 raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
             if size[0] > data.size[0] or size[1] > data.size[1]:
                 raise ConfigError(f"data.{name} = {size} does not fit into data.size = {data.size}")
-        check_shares(data, "photo_share", "greenery", "sobriety", "grading", within="data.")
+        for name in ("photo_share", "greenery", "sobriety", "grading"):
+            check_share(f"data.{name}", getattr(data, name))
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
         if any(stage.encoder_only for stage in self.stages) and not self.loss.token_flow:

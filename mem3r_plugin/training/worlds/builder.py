@@ -126,11 +126,7 @@ class Builder:
         if name == "photo":
             palette = np.eye(3) * rng.uniform(0.8, 1.1)
         else:
-            palette = (
-                self._muted(bright)
-                if self.sober and rng.random() > _ACCENT
-                else self._palette(bright, vivid=name in _VIVID)
-            )
+            palette = self._palette(bright, vivid=name in _VIVID)
             if name == "foliage":
                 palette *= (0.7, 1.0, 0.45)
         if fill is not None:
@@ -142,6 +138,8 @@ class Builder:
 
     def _palette(self, bright: tuple[float, float], vivid: bool) -> Array:
         rng = self.rng
+        if self.sober and rng.random() > _ACCENT:
+            return self._muted(bright)
         hue = rng.normal(0.09, 0.06) if rng.random() < 0.5 else rng.random()
         value = rng.uniform(*bright)
         first = [hue % 1, rng.beta(1.2, 4), value]

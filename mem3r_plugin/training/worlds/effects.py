@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.training.shares import check_shares
+from mem3r_plugin.shares import check_share
 from mem3r_plugin.training.worlds.photometry import disturb
 
 _COPIES = 5
@@ -53,7 +53,8 @@ class CameraEffects:
         Raises:
             ConfigError: a value is not between 0 and 1.
         """
-        check_shares(self, *(field.name for field in fields(self)))
+        for field in fields(self):
+            check_share(field.name, getattr(self, field.name))
 
 
 def take(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.errors import ConfigError
-from mem3r_plugin.training.shares import check_shares
+from mem3r_plugin.shares import check_share
 
 Array = NDArray[np.float64]
 
@@ -58,9 +58,11 @@ class Handling:
         Raises:
             ConfigError: a value is out of its range.
         """
-        check_shares(self, *(field.name for field in fields(self) if field.name != "shake"))
         if self.shake < 0:
             raise ConfigError(f"shake = {self.shake}: must not be below 0")
+        for field in fields(self):
+            if field.name != "shake":
+                check_share(field.name, getattr(self, field.name))
         if self.closeups + self.photos > 1:
             raise ConfigError("closeups and photos together must not be more than 1")
 

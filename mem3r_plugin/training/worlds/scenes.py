@@ -297,6 +297,12 @@ def _way(rng: np.random.Generator, length: float, closed: bool, shortest: float)
     return np.stack(corners)
 
 
+def _legs(points: Array, closed: bool) -> list[tuple[Array, Array]]:
+    """Where each straight part of a way begins and ends."""
+    ends = np.roll(points, -1, axis=0) if closed else points[1:]
+    return list(zip(points, ends, strict=False))
+
+
 def offset_way(points: Array, distance: float, closed: bool) -> Array:
     """The line (N, 2) that runs `distance` to the left of a way, mitred at its corners."""
     ahead = np.roll(points, -1, axis=0) - points
@@ -383,8 +389,7 @@ def _line_up(
 
 def _ceiling_lamps(builder: Builder, points: Array, height: float, closed: bool) -> None:
     lamp = builder.material("plain", bright=(0.95, 1.0), glow=1.0)
-    ends = np.roll(points, -1, axis=0) if closed else points[1:]
-    for start, end in zip(points, ends, strict=False):
+    for start, end in _legs(points, closed):
         along, _, length = stretch(start, end)
         rotation = np.stack([along, np.cross(UP, along), UP], axis=1)
         for position in np.arange(1.5, length, 3.0):
@@ -421,8 +426,7 @@ def _street(
             _line_up(builder, start, end, STREET_PIECES, pavement - 0.7, 5 / config.clutter, width)
             _line_up(builder, start, end, {"car": CAR}, pavement + 1.2, 8 / config.clutter, width)
     if builder.sober:
-        ahead = np.roll(points, -1, axis=0) if closed else points[1:]
-        for start, end in zip(points, ahead, strict=False):
+        for start, end in _legs(points, closed):
             markings(builder, start, end, road)
     route = Route(points, closed, width, road / 2 - 2.4)
     floor = (np.array([*points.min(0), 0.0]), np.array([*points.max(0), 15.0]))
