@@ -118,7 +118,7 @@ def main(options: Options) -> None:
     """Print what stages take, and how far answers are from float32."""
     network = load_network(options.model, None if options.model in bundled_weights() else RANDOM)
     frames = open_source(options.clip, max_frames=options.frames).frames()
-    preprocess = Preprocessor(network.config.picture_size)
+    preprocess = Preprocessor.of(network.config)
     pictures = [preprocess(frame.image)[0] for frame in frames if isinstance(frame, Frame)]
     exact, took = measure(network, "float32", pictures)
     print(f"{options.model}, {len(pictures)} frames\n{'float32':14} {took}", flush=True)

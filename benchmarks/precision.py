@@ -80,7 +80,7 @@ def answers(
 ) -> Iterator[Answer]:
     """Poses and points of the clip's frames; `network` is left converted to `precision`."""
     passage = NetworkPassage(network, load_rule(options.update), precision)
-    preprocess = Preprocessor(options.size or network.config.picture_size)
+    preprocess = Preprocessor.of(network.config, options.size)
     frames = open_source(options.clip, max_frames=options.frames).frames()
     pictures = [preprocess(frame.image)[0] for frame in frames if isinstance(frame, Frame)]
     state, window = passage.initial_state(), window_size(pictures[0].shape[:2])

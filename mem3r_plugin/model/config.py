@@ -105,6 +105,9 @@ class NetworkConfig:
     """Dense heads."""
     picture_size: int = 512
     """Long side in pixels of the pictures it was trained on, and the default of the front end."""
+    same_area: bool = False
+    """Whether it was trained to see wide and upright pictures with as many patches as a 4:3 one of long side
+    `picture_size`, in place of the same long side."""
     reset_interval: int | None = None
     """Frames after which the front end starts the state anew by default, for weights that keep their poses no
     longer than the sequences they were trained on; None for never."""

@@ -118,7 +118,8 @@ class FrontEnd:
             model: Name of a preset, or a YAML file.
             weights: Bundled name, file or Hugging Face repository; by default those named like the model.
             update: Name of the update rule: `plain`, `ttt3r`, `ttsa3r`, `memix`, `filt3r` or a plug-in's.
-            size: Long side of the network's pictures; by default what the model was trained on.
+            size: Long side of the network's pictures (of 4:3 ones, for models that keep the area, as
+                mem3r-tiny); by default what the model was trained on.
             device: Where the network runs; by default a GPU if there is one.
             precision: Arithmetic of the network.
             camera: One camera for the whole scan, or `per_frame` for a focal length that changes.
@@ -138,7 +139,7 @@ class FrontEnd:
         network = load_network(model, weights, device=pick_device(device))
         return cls(
             passage_on_device(network, rule, precision, clock),
-            Preprocessor(size or network.config.picture_size),
+            Preprocessor.of(network.config, size),
             camera=chosen_camera,
             masks=mask_folder,
             reset_interval=chosen_interval(reset_interval, network.config),

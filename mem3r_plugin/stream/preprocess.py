@@ -12,6 +12,10 @@ from PIL import Image
 from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.geometry import ImageTransform
 from mem3r_plugin.geometry.image_transform import Size
+from mem3r_plugin.model.config import NetworkConfig
+
+_FEWEST = 0.8
+"""Share of the patches of a 4:3 picture that others must have with `same_area`."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +23,26 @@ class Preprocessor:
     """Resizes and crops a picture to a multiple of the patch size, and records how.
 
     The scheme is CUT3R's: the long side becomes `size`, the picture keeps its shape, and its middle
-    is cut to whole patches.
+    is cut to whole patches. With `same_area` all pictures get about as many patches instead, in the
+    shape that shows most of them: a wide one keeps its detail.
     """
 
     size: int = 512
-    """Long side of the network's picture (short side with `square_crop`), in pixels."""
+    """Long side of the network's picture (short side with `square_crop`; with `same_area` long side of a
+    4:3 picture), in pixels."""
     patch: int = 16
     """Side of the network's patches in pixels."""
     square_ok: bool = False
     """Keep square pictures square; CUT3R was not trained on them and gets them cut to 4:3."""
     square_crop: bool = False
     """Cut every picture to a square of `size`, as the 224-pixel linear-head CUT3R expects."""
+    same_area: bool = False
+    """Give pictures of every shape the patches of a 4:3 one, or up to a fifth less."""
+
+    @classmethod
+    def of(cls, network: NetworkConfig, size: int | None = None) -> Preprocessor:
+        """What a network was trained to see, or the same at another `size`."""
+        return cls(size or network.picture_size, same_area=network.same_area)
 
     def __post_init__(self) -> None:
         if self.size < self.patch or self.size % self.patch:
@@ -73,6 +86,10 @@ class Preprocessor:
             scaled_long = round(self.size * long / min(size))
             width, height = (self.size if side == min(size) else scaled_long for side in size)
             box_width = box_height = self.size
+        elif self.same_area:
+            box_width, box_height = self._fullest_box(size)
+            scale = max(box_width / size[0], box_height / size[1])
+            width, height = (round(scale * side) for side in size)
         else:
             width, height = (round(side * self.size / long) for side in size)
             box_width, box_height = self._whole(width), self._whole(height)
@@ -80,6 +97,24 @@ class Preprocessor:
                 box_height = max(self.patch, box_width * 3 // 4 // self.patch * self.patch)
         left, top = width // 2 - box_width // 2, height // 2 - box_height // 2
         return (width, height), (left, top, box_width, box_height)
+
+    def _fullest_box(self, size: Size) -> Size:
+        """Of the boxes with the patches of a 4:3 picture, or nearly so many, the one that shows most."""
+        most = (self.size // self.patch) * (self.size * 3 // 4 // self.patch)
+        grids = [
+            (columns, rows)
+            for columns in range(1, most + 1)
+            for rows in range(1, most // columns + 1)
+            if columns * rows >= _FEWEST * most
+        ]
+        shape = size[0] / size[1]
+
+        def shown(grid: Size) -> tuple[float, int]:
+            stretch = shape * grid[1] / grid[0]
+            return min(stretch, 1 / stretch), grid[0] * grid[1]
+
+        columns, rows = max(grids, key=shown)
+        return columns * self.patch, rows * self.patch
 
     def _whole(self, side: int) -> int:
         """The longest whole number of patches, centred on the middle pixel, in `side` pixels."""

@@ -54,7 +54,8 @@ class RunConfig:
     update: str = "ttt3r"
     """How the state is updated: plain, ttt3r, ttsa3r, memix, filt3r, or the name of a plug-in."""
     size: int | None = None
-    """Long side of the network's pictures; by default what the model was trained on."""
+    """Long side of the network's pictures (of 4:3 ones, for models that keep the area, as mem3r-tiny); by
+    default what the model was trained on."""
     stride: int = 1
     """Take every stride-th frame."""
     max_frames: int | None = None
@@ -168,7 +169,7 @@ def run(
     passage = passage or load_passage(config, clock)
     front_end = FrontEnd(
         passage,
-        Preprocessor(config.size or passage.network.config.picture_size),
+        Preprocessor.of(passage.network.config, config.size),
         camera=choose_camera(config.camera, config.intrinsics),
         masks=masks,
         reset_interval=chosen_interval(config.reset_interval, passage.network.config),

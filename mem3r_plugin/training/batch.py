@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mem3r_plugin.geometry.pose import quaternion_from_rotation
-from mem3r_plugin.training.clips import Clips, crop, cut, render_sequences
+from mem3r_plugin.training.clips import Clips, cut, reframed, render_sequences
 from mem3r_plugin.training.config import Stage, TrainingConfig
 from mem3r_plugin.training.worlds import RenderedViews, grade
 from mem3r_plugin.training.worlds.planes import sample_plane
@@ -129,10 +129,10 @@ class WorldBatches(IterableDataset[SequenceBatch]):
         draw = np.random.default_rng([self.config.seed, step, self.rank])
         planes = int(draw.binomial(stage.sequences, stage.planes)) if stage.planes else 0
         views = self._of_planes(planes, stage, draw) + self._of_worlds(seeds[planes:], stage, draw)
-        if data.crops and step % 2:
+        if data.shapes:
             # The same for all ranks, since they wait for each other.
-            size = data.crops[step // 2 % len(data.crops)]
-            views = [crop(view, size) for view in views]
+            size = data.shapes[step % len(data.shapes)]
+            views = [reframed(view, size, draw) for view in views]
         if data.grading:
             views = [_graded(view, data.grading, draw) for view in views]
         return collate(views, data.far)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from mem3r_plugin.geometry import Intrinsics
+from mem3r_plugin.geometry import ImageTransform, Intrinsics
 from mem3r_plugin.model.checkpoint import save_tensors
 from mem3r_plugin.training.config import DataConfig
 from mem3r_plugin.training.worlds import RenderedViews, WorldConfig, sample_batch
@@ -39,18 +41,44 @@ class Clips:
         """Where clips made with these settings lie; other settings have other folders."""
         assert self.config.keep is not None
         decisive = _unlike(asdict(self.config), asdict(DataConfig()))
-        for name in ("keep", "clips", "workers", "far", "crops", "grading"):
+        for name in ("keep", "clips", "workers", "far", "shapes", "grading"):
             decisive.pop(name, None)
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode())
         return self.config.keep / digest.hexdigest()[:12]
 
-    def clip(self, seed: int) -> RenderedViews:
+    def clip(self, seed: int) -> KeptClip:
         """The clip of one seed, rendered if it is not there yet."""
         path = self.folder / f"{seed:09d}.safetensors"
         if not path.is_file():
             data = self.config
             _write(render_sequences(data, [seed], data.clip_frames, data.clip_stride)[0], path)
-        return _read(path)
+        return KeptClip(path)
+
+
+@dataclass(frozen=True)
+class KeptClip:
+    """A clip on disk, of which only the frames that are asked for are read."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        """How many frames it has."""
+        with safe_open(self.path, framework="pt") as file:
+            return int(file.get_slice("images").get_shape()[0])
+
+    def frames(self, chosen: Tensor) -> RenderedViews:
+        """The frames of these indices."""
+        with safe_open(self.path, framework="pt") as file:
+            images, depth = (
+                torch.stack([stored[index] for index in chosen.tolist()])
+                for stored in map(file.get_slice, ("images", "depth"))
+            )
+            return RenderedViews(
+                images.float() / 255,
+                depth.float(),
+                file.get_tensor("camera_to_world")[chosen],
+                Intrinsics(**json.loads(file.metadata()["camera"])),
+            )
 
 
 def render_sequences(
@@ -75,7 +103,9 @@ def render_sequences(
     )
 
 
-def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) -> RenderedViews:
+def cut(
+    clip: RenderedViews | KeptClip, views: int, stride: int, rng: np.random.Generator
+) -> RenderedViews:
     """A sequence from a random place of a clip, mirrored or not.
 
     Args:
@@ -87,31 +117,45 @@ def cut(clip: RenderedViews, views: int, stride: int, rng: np.random.Generator) 
     Returns:
         views whose world is the first camera's frame.
     """
-    frames = len(clip.images)
+    frames = len(clip)
     stride = max(1, min(stride, (frames - 1) // max(1, views - 1)))
     start = int(rng.integers(frames - (views - 1) * stride))
     chosen = torch.arange(start, start + (views - 1) * stride + 1, stride)
-    images, depth, poses = clip.images[chosen], clip.depth[chosen], clip.camera_to_world[chosen]
+    part = clip.frames(chosen)
+    images, depth, poses = part.images, part.depth, part.camera_to_world
     if rng.random() < 0.5:
         images, depth = images.flip(-1), depth.flip(-1)
         poses = MIRROR[:, None] * poses * MIRROR
     poses = torch.linalg.inv(poses[:1]) @ poses
     poses[0] = torch.eye(4, dtype=poses.dtype)
-    return RenderedViews(images, depth, poses, clip.intrinsics)
+    return RenderedViews(images, depth, poses, part.intrinsics)
 
 
-def crop(views: RenderedViews, size: tuple[int, int]) -> RenderedViews:
-    """The middle of the pictures, of `size` = (width, height) pixels."""
-    width, height = size
-    camera = views.intrinsics
-    left, top = (camera.width - width) // 2, (camera.height - height) // 2
-    middle = (..., slice(top, top + height), slice(left, left + width))
-    return RenderedViews(
-        views.images[middle],
-        views.depth[middle],
-        views.camera_to_world,
-        replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height),
-    )
+def reframed(
+    views: RenderedViews, size: tuple[int, int], rng: np.random.Generator
+) -> RenderedViews:
+    """The middle of the pictures in another shape, seen through a longer lens or not.
+
+    Args:
+        views: pictures of at least `size`.
+        size: width and height of the result.
+        rng: draws what is cut out, evenly in the logarithm from the largest box of that shape to one of `size`
+            itself.
+    """
+    camera, (width, height) = views.intrinsics, size
+    largest = min(camera.width / width, camera.height / height)
+    scale = largest ** rng.random()
+    box_width, box_height = round(scale * width), round(scale * height)
+    left, top = (camera.width - box_width) // 2, (camera.height - box_height) // 2
+    record = ImageTransform.identity((camera.width, camera.height))
+    record = record.cropped(left, top, box_width, box_height)
+    middle = (..., slice(top, top + box_height), slice(left, left + box_width))
+    images, depth = views.images[middle], views.depth[middle]
+    if (box_width, box_height) != size:
+        record = record.resized(width, height)
+        images = interpolate(images, size[::-1], mode="bilinear", antialias=True)
+        depth = interpolate(depth[:, None], size[::-1], mode="nearest-exact")[:, 0]
+    return RenderedViews(images, depth, views.camera_to_world, record.intrinsics(views.intrinsics))
 
 
 def _unlike(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
@@ -134,13 +178,3 @@ def _write(views: RenderedViews, path: Path) -> None:
         "camera_to_world": views.camera_to_world,
     }
     save_tensors(path, tensors, {"camera": json.dumps(asdict(camera))})
-
-
-def _read(path: Path) -> RenderedViews:
-    with safe_open(path, framework="pt") as file:
-        return RenderedViews(
-            file.get_tensor("images").float() / 255,
-            file.get_tensor("depth").float(),
-            file.get_tensor("camera_to_world"),
-            Intrinsics(**json.loads(file.metadata()["camera"])),
-        )

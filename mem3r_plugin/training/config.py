@@ -38,9 +38,10 @@ class DataConfig:
     """What the network is shown: procedural worlds, endless."""
 
     size: tuple[int, int] = (128, 96)
-    """Width and height of the pictures; multiples of 16."""
-    crops: tuple[tuple[int, int], ...] = ()
-    """Smaller sizes, to one of which every second batch is cut: cameras take wide and upright pictures."""
+    """Width and height of the pictures as they are rendered; multiples of 16."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """Sizes that batches have in turn, none larger than `size`: cameras take wide and upright pictures. Where
+    there is room, a picture is anything from the largest cut of that shape to one as small as it."""
     textures: Path | None = None
     """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
@@ -71,6 +72,11 @@ class DataConfig:
     """Frames of a kept clip."""
     clip_stride: int = 2
     """Path frames from one frame of a kept clip to the next; strides of sequences are rounded to it."""
+
+    @property
+    def first_shape(self) -> tuple[int, int]:
+        """Width and height of the network's ordinary pictures, those of held-back worlds."""
+        return self.shapes[0] if self.shapes else self.size
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ class TrainingConfig:
                 held-back worlds, a stage without a loss, or nothing to transplant from.
         """
         data = self.data
-        for name, size in (("size", data.size), *(("crops", crop) for crop in data.crops)):
+        for name, size in (("size", data.size), *(("shapes", shape) for shape in data.shapes)):
             if any(side % 16 for side in size):
                 raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
             if size[0] > data.size[0] or size[1] > data.size[1]:

@@ -68,7 +68,7 @@ def train(config: TrainingConfig, output: Path, *, minutes: float | None = None)
 def starting_network(config: TrainingConfig) -> ReconstructionNetwork:
     """The network training starts from: random, from weights, or made of those of another network."""
     network_config = load_preset("model", config.model, NetworkConfig())
-    network_config = replace(network_config, picture_size=max(config.data.size))
+    network_config = replace(network_config, picture_size=max(config.data.first_shape))
     if config.start is None:
         network = random_network(network_config, config.seed)
     else:
@@ -255,7 +255,7 @@ class Trainer:
         network = whole_network(self.network)
         if self.accelerator.is_main_process:
             network.eval()
-            self.log("validation", validate(network, self.config.data.size))
+            self.log("validation", validate(network, self.config.data.first_shape))
             network.train()
 
     def log(self, kind: str, values: dict[str, float]) -> None:

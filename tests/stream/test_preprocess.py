@@ -48,6 +48,37 @@ def test_every_size_comes_out_in_whole_patches(
         assert made.shape[0] != made.shape[1]
 
 
+@given(width=sides, height=sides, size=sizes.filter(lambda size: size >= 64))
+def test_pictures_of_the_same_area_have_about_as_many_patches(
+    width: int, height: int, size: int
+) -> None:
+    made, transform = Preprocessor(size, same_area=True)(picture(width, height))
+    assert transform.target_size == (made.shape[1], made.shape[0])
+    assert made.shape[0] % 16 == made.shape[1] % 16 == 0
+    most = (size // 16) * (size * 3 // 4 // 16)
+    assert 0.8 * most <= made.shape[0] * made.shape[1] / 256 <= most
+    scale_x, scale_y = transform.matrix[0][0], transform.matrix[1][1]
+    assert scale_x / scale_y == pytest.approx(1, rel=0.5 / min(made.shape[:2]) + 0.01)
+    corner = transform.inverse.pixels(np.array([[0.0, 0.0], transform.target_size]))
+    assert (corner > -1e-6).all()
+    assert (corner <= np.array([width, height]) + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "made"),
+    [
+        ((640, 480), (128, 96)),
+        ((480, 640), (96, 128)),
+        ((1920, 1080), (144, 80)),
+        ((1080, 1920), (80, 144)),
+        ((6000, 4000), (128, 80)),
+        ((1226, 370), (192, 64)),
+    ],
+)
+def test_shapes_of_the_same_area(source: tuple[int, int], made: tuple[int, int]) -> None:
+    assert Preprocessor(128, same_area=True).transform(source).target_size == made
+
+
 @given(width=sides, height=sides, size=sizes)
 def test_the_record_says_where_the_pixels_came_from(width: int, height: int, size: int) -> None:
     """The picture's red is its x, its green its y: the made pixels must say the same as the record.

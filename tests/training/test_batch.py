@@ -81,13 +81,13 @@ def test_the_curriculum_sets_the_shape() -> None:
     assert shapes == [(2, 2)] * 3 + [(1, 3)] * 3
 
 
-def test_every_second_batch_is_cropped() -> None:
-    data = replace(CONFIG.data, crops=((64, 32), (48, 48)))
+def test_batches_have_every_shape_in_turn() -> None:
+    data = replace(CONFIG.data, shapes=((64, 48), (64, 32), (48, 48)))
     batches = WorldBatches(replace(CONFIG, data=data))
     other_rank = WorldBatches(batches.config, rank=1, ranks=2)
     shapes = [batches.batch_at(step).images.shape[-2:] for step in range(5)]
-    assert shapes == [(48, 64), (32, 64), (48, 64), (48, 48), (48, 64)]
-    assert other_rank.batch_at(3).images.shape[-2:] == (48, 48)
+    assert shapes == [(48, 64), (32, 64), (48, 48), (48, 64), (32, 64)]
+    assert other_rank.batch_at(2).images.shape[-2:] == (48, 48)
 
 
 def test_ground_truth_is_of_one_piece() -> None:

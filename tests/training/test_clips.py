@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mem3r_plugin.training.batch import WorldBatches
-from mem3r_plugin.training.clips import Clips, crop, cut
+from mem3r_plugin.training.clips import Clips, cut, reframed
 from mem3r_plugin.training.config import DataConfig, Stage, TrainingConfig
 from mem3r_plugin.training.worlds import RenderedViews, sample_sequence
 from mem3r_plugin.training.worlds.handling import Handling
@@ -37,16 +37,26 @@ def test_a_kept_clip_is_not_rendered_again(config: TrainingConfig) -> None:
     before = file.stat().st_mtime_ns
     again = Clips(config.data).clip(2)
     assert file.stat().st_mtime_ns == before
-    assert torch.equal(first.images, again.images)
-    assert first.intrinsics == again.intrinsics
+    chosen = torch.tensor([1, 5])
+    assert len(again) == config.data.clip_frames
+    assert torch.equal(first.frames(chosen).images, again.frames(chosen).images)
 
 
 def test_a_kept_clip_is_what_was_rendered(config: TrainingConfig) -> None:
-    kept = Clips(config.data).clip(1)
+    kept = Clips(config.data).clip(1).frames(torch.arange(8))
     rendered = sample_sequence(1, 8, (64, 48), stride=2)
     assert (kept.images - rendered.images).abs().max() <= 0.5 / 255 + 1e-6
     torch.testing.assert_close(kept.depth, rendered.depth, rtol=1e-3, atol=1e-4)
     assert torch.equal(kept.camera_to_world, rendered.camera_to_world)
+    assert kept.intrinsics == rendered.intrinsics
+
+
+def test_chosen_frames_are_those_of_the_clip(config: TrainingConfig) -> None:
+    kept, chosen = Clips(config.data).clip(1), torch.tensor([1, 4, 7])
+    whole, part = kept.frames(torch.arange(8)), kept.frames(chosen)
+    assert torch.equal(part.images, whole.images[chosen])
+    assert torch.equal(part.depth, whole.depth[chosen])
+    assert torch.equal(part.camera_to_world, whole.camera_to_world[chosen])
 
 
 def test_other_settings_have_other_clips(config: TrainingConfig) -> None:
@@ -99,11 +109,38 @@ def test_ground_truth_of_a_cut_is_of_one_piece(clip: RenderedViews, seed: int) -
 
 
 @pytest.mark.parametrize("size", [(64, 48), (64, 16), (32, 48)])
-def test_a_crop_sees_the_same_world(clip: RenderedViews, size: tuple[int, int]) -> None:
-    part = crop(clip, size)
+def test_a_cut_of_full_width_or_height_keeps_its_pixels(
+    clip: RenderedViews, size: tuple[int, int]
+) -> None:
+    part = reframed(clip, size, np.random.default_rng(0))
     assert part.images.shape[-2:] == part.depth.shape[-2:] == size[::-1]
     assert (part.intrinsics.width, part.intrinsics.height) == size
     left, top = (64 - size[0]) // 2, (48 - size[1]) // 2
     whole = clip.intrinsics.unproject_depth(clip.depth[3].numpy())
     middle = whole[top : top + size[1], left : left + size[0]]
     np.testing.assert_allclose(part.intrinsics.unproject_depth(part.depth[3].numpy()), middle)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", [(32, 16), (16, 32), (32, 32)])
+def test_a_reframed_picture_sees_the_same_world(
+    clip: RenderedViews, size: tuple[int, int], seed: int
+) -> None:
+    """Its pixels' rays lead to the depth, and nearly the colour, that the whole picture has there."""
+    part = reframed(clip, size, np.random.default_rng(seed))
+    assert part.images.shape[-2:] == part.depth.shape[-2:] == size[::-1]
+    points = part.intrinsics.unproject_depth(part.depth[3].numpy().astype(np.float64))
+    pixels = points[part.depth[3] > 0] @ clip.intrinsics.matrix.T
+    column, row = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+    found = clip.depth[3].numpy()[row, column]
+    assert np.median(np.abs(found / pixels[:, 2] - 1)) < 0.02
+    colours = part.images[3].permute(1, 2, 0)[part.depth[3] > 0]
+    assert (colours - clip.images[3].permute(1, 2, 0)[row, column]).abs().median() < 0.03
+
+
+def test_lenses_are_longer_or_not(clip: RenderedViews) -> None:
+    rng = np.random.default_rng(0)
+    angles = [32 / reframed(clip, (32, 24), rng).intrinsics.fx for _ in range(40)]
+    widest = 64 / clip.intrinsics.fx
+    assert widest * 0.5 <= min(angles) < widest * 0.6
+    assert widest * 0.9 < max(angles) <= widest * 1.001

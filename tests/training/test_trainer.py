@@ -286,8 +286,8 @@ def test_broken_gradients_stop_the_run_and_keep_the_checkpoint(
     "changes",
     [
         {"data": DataConfig(size=(100, 96))},
-        {"data": DataConfig(size=(96, 96), crops=((96, 40),))},
-        {"data": DataConfig(size=(96, 96), crops=((112, 96),))},
+        {"data": DataConfig(size=(96, 96), shapes=((96, 40),))},
+        {"data": DataConfig(size=(96, 96), shapes=((112, 96),))},
         {"data": DataConfig(size=(96, 96), greenery=1.5)},
         {"data": DataConfig(size=(96, 96), sobriety=2.0)},
         {"data": DataConfig(size=(96, 96), grading=-0.1)},

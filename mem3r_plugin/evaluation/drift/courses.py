@@ -49,6 +49,11 @@ class Course:
     def __len__(self) -> int:
         return len(self.camera_to_world)
 
+    @property
+    def size(self) -> list[int]:
+        """Width and height of the network's pictures."""
+        return [self.camera.width, self.camera.height]
+
     def digest(self) -> str:
         """Tells courses apart that have one name but not the same pictures and truth."""
         whole = hashlib.sha256(self.camera_to_world.tobytes())
@@ -68,8 +73,8 @@ class Plan(Protocol):
     def group(self) -> str:
         """Courses of one group are averaged."""
 
-    def open(self, size: int) -> Course:
-        """The course for networks whose pictures have a long side of `size`."""
+    def open(self, preprocess: Preprocessor) -> Course:
+        """The course for networks that see pictures as `preprocess` makes them."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,12 @@ class WorldPlan:
         """The kind."""
         return self.kind
 
-    def open(self, size: int) -> Course:
+    def open(self, preprocess: Preprocessor) -> Course:
         """Render it."""
         views = sample_sequence(
             FIRST_SEED + self.number,
             self.frames,
-            world_size(size),
+            world_size(preprocess.size),
             self.kind,
             stride=self.stride,
         )
@@ -128,11 +133,11 @@ class RealPlan:
         """Lengths of real sequences, and their units, are too different to be averaged."""
         return self.name
 
-    def open(self, size: int) -> Course:
+    def open(self, preprocess: Preprocessor) -> Course:
         """Read its truth; pictures are read when they are run over."""
         sequence, count = self.sequence, min(self.frames, len(self.sequence))
         original = sequence.intrinsics
-        transform = Preprocessor(size).transform((original.width, original.height))
+        transform = preprocess.transform((original.width, original.height))
         camera, points = transform.intrinsics(original), None
         if sequence.has_depth:
             maps = (transform.sample(sequence.depth(i)) for i in range(0, count, DEPTH_EVERY))

@@ -22,7 +22,8 @@ WORLDS = "worlds"
 
 Run = dict[str, Any]
 """One contestant over one course, as in the file: `weights`, `weights_sha256`, `rule`, `sequence`, `group`,
-`world` (whether it is one), `size`, `truth` (a digest), `seconds`, `errors` (a list by length), `chamfer`."""
+`world` (whether it is one), `size` (width and height), `truth` (a digest), `seconds`, `errors` (a list by
+length), `chamfer`."""
 
 
 @dataclass
@@ -64,7 +65,7 @@ class DriftResults:
         wanted = {"weights_sha256": sha256, "rule": rule, "sequence": sequence}
         return next((run for run in self.runs if wanted.items() <= run.items()), None)
 
-    def check_truth(self, sequence: str, size: int, digest: str) -> None:
+    def check_truth(self, sequence: str, size: list[int], digest: str) -> None:
         """Refuse to put runs over different pictures into one table.
 
         Raises:

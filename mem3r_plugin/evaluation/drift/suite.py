@@ -39,6 +39,7 @@ from mem3r_plugin.model.updates import load_rule
 from mem3r_plugin.model.weights import weights_digest
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.stream.front_end import chosen_interval, pick_device
+from mem3r_plugin.stream.preprocess import Preprocessor
 from mem3r_plugin.training.validation import mean_depth
 
 SHARED_DATA = Path("../shared/data")
@@ -121,7 +122,7 @@ class _Suite:
 
     def run(self, plans: Sequence[Plan], progress: ProgressCallback) -> None:
         """Make the missing runs over some courses, each rendered or read once for each size of picture."""
-        opened: dict[tuple[str, int], Course] = {}
+        opened: dict[tuple[str, Preprocessor], Course] = {}
         stage = "drift: worlds" if isinstance(plans[0], WorldPlan) else f"drift: {plans[0].name}"
         entries = list(self.entries())
         for done, (contestant, weights) in enumerate(entries):
@@ -133,19 +134,19 @@ class _Suite:
             checkpoint, network_config = read_network(weights)
             interval = chosen_interval(self.config.reset_interval, network_config)
             network_config = replace(network_config, reset_interval=interval)
-            size = network_config.picture_size
+            preprocess = Preprocessor.of(network_config)
             for plan in missing:
-                if (plan.name, size) not in opened:
-                    opened[plan.name, size] = self.opened(plan, size)
-                    self.add_baseline(plan, opened[plan.name, size], size)
-            courses = [opened[plan.name, size] for plan in missing]
+                if (plan.name, preprocess) not in opened:
+                    opened[plan.name, preprocess] = course = self.opened(plan, preprocess)
+                    self.add_baseline(plan, course, preprocess.size)
+            courses = [opened[plan.name, preprocess] for plan in missing]
             network = build_network(checkpoint, network_config).to(self.device)
             started = time.monotonic()
             traces = run_over(courses, network, load_rule(rule))
             seconds = (time.monotonic() - started) / len(courses)
             for plan, course, trace in zip(missing, courses, traces, strict=True):
                 head = {"weights": weights, "weights_sha256": sha256, "rule": rule}
-                measured = self.measured(plan, course, size, trace)
+                measured = self.measured(plan, course, trace)
                 self.results.add({**head, "seconds": round(seconds, 2), **measured})
 
     def add_baseline(self, plan: Plan, course: Course, size: int) -> None:
@@ -154,7 +155,7 @@ class _Suite:
             return
         trace = stand_still(course, mean_depth(world_size(size)))
         head = {"weights": None, "weights_sha256": None, "rule": STANDING_STILL, "seconds": 0.0}
-        self.results.add({**head, **self.measured(plan, course, size, trace)})
+        self.results.add({**head, **self.measured(plan, course, trace)})
 
     def entries(self) -> Iterator[tuple[Contestant, str]]:
         """Every contestant with each of its weights."""
@@ -162,10 +163,10 @@ class _Suite:
             for weights in contestant.weights:
                 yield contestant, weights
 
-    def opened(self, plan: Plan, size: int) -> Course:
+    def opened(self, plan: Plan, preprocess: Preprocessor) -> Course:
         """The course, which must be the one of earlier runs."""
-        course = plan.open(size)
-        self.results.check_truth(plan.name, size, course.digest())
+        course = plan.open(preprocess)
+        self.results.check_truth(plan.name, course.size, course.digest())
         return course
 
     @cached_property
@@ -173,13 +174,13 @@ class _Suite:
         """Where networks run."""
         return pick_device(self.config.device)
 
-    def measured(self, plan: Plan, course: Course, size: int, trace: Trace) -> Run:
+    def measured(self, plan: Plan, course: Course, trace: Trace) -> Run:
         """What the file keeps of a run, but who ran."""
         return {
             "sequence": plan.name,
             "group": plan.group,
             "world": isinstance(plan, WorldPlan),
-            "size": size,
+            "size": course.size,
             "truth": course.digest(),
             "errors": [
                 {"frames": frames, **errors_at(course, trace, frames)}

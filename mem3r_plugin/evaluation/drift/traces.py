@@ -47,7 +47,7 @@ def run_over(
     depth only where it is compared: three times as fast.
     """
     device = next(network.parameters()).device
-    preprocess = Preprocessor(network.config.picture_size)
+    preprocess = Preprocessor.of(network.config)
     stream = RenewedStream(network, rule, len(courses))
     frames = zip(*(course.images() for course in courses), strict=True)
     poses, points = [], []

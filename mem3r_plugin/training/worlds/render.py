@@ -6,7 +6,7 @@ may touch, a depth buffer keeps the nearest hit, and every pixel is shaded once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,19 @@ class RenderedViews:
     """Poses, float64, (T, 4, 4), OpenCV axes."""
     intrinsics: Intrinsics
     """The camera, pixel centres at half-integers."""
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.images)
+
+    def frames(self, chosen: Tensor) -> RenderedViews:
+        """The pictures of these indices."""
+        return replace(
+            self,
+            images=self.images[chosen],
+            depth=self.depth[chosen],
+            camera_to_world=self.camera_to_world[chosen],
+        )
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,14 @@ ELSEWHERE = Similarity(
 
 @pytest.fixture(scope="module")
 def world() -> Course:
-    return WorldPlan("room", 0, FRAMES, 4).open(SIZE)
+    return WorldPlan("room", 0, FRAMES, 4).open(Preprocessor(SIZE))
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Course:
     folder = tmp_path_factory.mktemp("room") / "truth"
     write_room_sequence(folder)
-    return RealPlan(load_sequence(folder), 100).open(SIZE)
+    return RealPlan(load_sequence(folder), 100).open(Preprocessor(SIZE))
 
 
 def run(course: Course, network: ReconstructionNetwork) -> Trace:
@@ -129,7 +129,7 @@ def test_a_run_is_what_the_front_end_gives(which: str, request: pytest.FixtureRe
 
 
 def test_courses_side_by_side_are_like_single_ones(world: Course) -> None:
-    other = WorldPlan("street", 0, FRAMES, 4).open(SIZE)
+    other = WorldPlan("street", 0, FRAMES, 4).open(Preprocessor(SIZE))
     network, rule = random_network(MINI), load_rule("ttsa3r")
     together = run_over([world, other], network, rule)
     for course, trace in zip((world, other), together, strict=True):
@@ -181,9 +181,9 @@ def test_lengths_end_with_the_course() -> None:
 
 
 def test_worlds_differ_and_are_the_same_each_time(world: Course, tmp_path: Path) -> None:
-    again = WorldPlan("room", 0, FRAMES, 4).open(SIZE)
+    again = WorldPlan("room", 0, FRAMES, 4).open(Preprocessor(SIZE))
     assert again.digest() == world.digest()
-    other = replace(WorldPlan("room", 0, FRAMES, 4), number=1).open(SIZE)
+    other = replace(WorldPlan("room", 0, FRAMES, 4), number=1).open(Preprocessor(SIZE))
     assert other.digest() != world.digest()
     write_room_sequence(tmp_path / "real")
     worlds, (real,) = plan_courses(2, FRAMES, 4, [tmp_path])
