@@ -139,8 +139,8 @@ def reframed(
     Args:
         views: pictures of at least `size`.
         size: width and height of the result.
-        rng: draws what is cut out, evenly in the logarithm from the largest box of that shape to one of `size`
-            itself.
+        rng: draws what is cut out, evenly in the logarithm from the largest box of that shape to one of
+            `size` itself.
     """
     camera, (width, height) = views.intrinsics, size
     largest = min(camera.width / width, camera.height / height)
