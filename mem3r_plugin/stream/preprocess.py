@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ class Preprocessor:
             width, height = (self.size if side == min(size) else scaled_long for side in size)
             box_width = box_height = self.size
         elif self.same_area:
-            box_width, box_height = self._fullest_box(size)
+            most = (self.size // self.patch) * max(1, self.size * 3 // 4 // self.patch)
+            box_width, box_height = (self.patch * side for side in _fullest_grid(size, most))
             scale = max(box_width / size[0], box_height / size[1])
             width, height = (round(scale * side) for side in size)
         else:
@@ -98,27 +100,31 @@ class Preprocessor:
         left, top = width // 2 - box_width // 2, height // 2 - box_height // 2
         return (width, height), (left, top, box_width, box_height)
 
-    def _fullest_box(self, size: Size) -> Size:
-        """Of the boxes with the patches of a 4:3 picture, or nearly so many, the one that shows most."""
-        most = (self.size // self.patch) * (self.size * 3 // 4 // self.patch)
-        grids = [
-            (columns, rows)
-            for columns in range(1, most + 1)
-            for rows in range(1, most // columns + 1)
-            if columns * rows >= _FEWEST * most
-        ]
-        shape = size[0] / size[1]
-
-        def shown(grid: Size) -> tuple[float, int]:
-            stretch = shape * grid[1] / grid[0]
-            return min(stretch, 1 / stretch), grid[0] * grid[1]
-
-        columns, rows = max(grids, key=shown)
-        return columns * self.patch, rows * self.patch
-
     def _whole(self, side: int) -> int:
         """The longest whole number of patches, centred on the middle pixel, in `side` pixels."""
         return side // 2 * 2 // self.patch * self.patch
+
+
+@lru_cache(maxsize=64)
+def _fullest_grid(size: Size, most: int) -> Size:
+    """Columns and rows of the grid that shows most of a picture when it covers no more than that.
+
+    Args:
+        size: width and height of the picture.
+        most: patches of the grid at most; it has at least four fifths of them.
+    """
+    grids = [
+        (columns, rows)
+        for columns in range(1, most + 1)
+        for rows in range(1, most // columns + 1)
+        if columns * rows >= _FEWEST * most
+    ]
+
+    def shown(grid: Size) -> tuple[float, int]:
+        stretch = size[0] * grid[1] / (size[1] * grid[0])
+        return min(stretch, 1 / stretch), grid[0] * grid[1]
+
+    return max(grids, key=shown)
 
 
 def to_network_input(image: NDArray[np.uint8]) -> torch.Tensor:
