@@ -8,6 +8,7 @@
       images/000000.png       original pixels, only where the source cannot be read again
       state/                  resume checkpoint; gone when the scan is complete
       structure.npz           `Structure`: points and sightings, only in a refined scan
+      .lock                   locked by the process that writes; gone when the scan is complete
 
 Nothing here depends on the clock, so two runs with the same settings on one machine write the same
 bytes.
@@ -37,6 +38,7 @@ DEPTH = "depth"
 CONFIDENCE = "confidence"
 IMAGES = "images"
 STATE = "state"
+LOCK = ".lock"
 STRUCTURE = "structure.npz"
 ENTRIES = (HEADER, FRAMES, DEPTH, CONFIDENCE, IMAGES, STATE, STRUCTURE)
 """Everything a scan keeps directly in its folder."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from mem3r_plugin.errors import OutputError, ScanError
@@ -22,6 +23,7 @@ from mem3r_plugin.scan.format import (
     FRAMES,
     HEADER,
     IMAGES,
+    LOCK,
     STATE,
     ScanFrame,
     ScanGeometry,
@@ -52,7 +54,7 @@ class ScanSink:
     """Writes a scan, frame by frame; killed at any moment it opens up to the last whole frame.
 
     The files of a frame are written before its line in `frames.jsonl`, each by a rename, and
-    `scan.json` is only ever replaced as a whole.
+    `scan.json` is only ever replaced as a whole. One sink at a time writes a scan.
 
     Args:
         path: The scan's folder.
@@ -89,6 +91,8 @@ class ScanSink:
                 clipped_depths=resume_from.clipped_depths,
                 complete=False,
             )
+        # Opened and closed by different threads.
+        self._lock = FileLock(path / LOCK, timeout=0, thread_local=False)
         self._lines: FileIO | None = None
         self._unsynced: list[Path] = []
 
@@ -98,18 +102,17 @@ class ScanSink:
         """Make the folder ready, or rewind the scan in it to the mark.
 
         Raises:
-            OutputError: the folder cannot be written, or holds something not to be replaced.
+            OutputError: the folder cannot be written, holds something not to be replaced, or is being
+                written by another process.
         """
+        self.check_folder()
         with output_errors(self.path):
-            if self._resumes:
-                self._rewind()
-            else:
-                self.check_folder()
-                self._make_room()
-                self._write_header()
-            for folder in (DEPTH, CONFIDENCE, *([IMAGES] if self._copy_images else [])):
-                (self.path / folder).mkdir(exist_ok=True)
-            self._lines = FileIO(self.path / FRAMES, "a")
+            self._take_lock()
+            try:
+                self._begin()
+            except BaseException:
+                self._lock.release()
+                raise
 
     def write(self, estimate: FrameEstimate) -> None:
         """Add one frame.
@@ -170,6 +173,10 @@ class ScanSink:
         finally:
             self._lines.close()
             self._lines = None
+            if complete:
+                with suppress(OSError):
+                    (self.path / LOCK).unlink()
+            self._lock.release()
 
     # -- beyond the interface: what `run` needs for skipped frames and checkpoints ---------------
 
@@ -187,7 +194,7 @@ class ScanSink:
                 f"{self.path} already holds a scan; continue it with --resume, replace it with "
                 "--overwrite, or choose another --output"
             )
-        foreign = names - set(ENTRIES) - {f".{HEADER}.tmp"}
+        foreign = names - set(ENTRIES) - {LOCK, f".{HEADER}.tmp"}
         if HEADER not in names and foreign:
             raise OutputError(
                 f"{self.path} is not empty and not a scan (it holds {min(foreign)}); choose "
@@ -217,8 +224,27 @@ class ScanSink:
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _make_room(self) -> None:
+    def _take_lock(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"{self.path} is being written by another process: wait for it, or stop it and "
+                "continue with --resume"
+            ) from error
+
+    def _begin(self) -> None:
+        if self._resumes:
+            self._rewind()
+        else:
+            self._make_room()
+            self._write_header()
+        for folder in (DEPTH, CONFIDENCE, *([IMAGES] if self._copy_images else [])):
+            (self.path / folder).mkdir(exist_ok=True)
+        self._lines = FileIO(self.path / FRAMES, "a")
+
+    def _make_room(self) -> None:
         # The header goes last: what is half removed is still known as a scan.
         for name in sorted(ENTRIES, key=lambda name: name == HEADER):
             entry = self.path / name

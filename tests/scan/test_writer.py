@@ -1,5 +1,10 @@
 """A scan is written so that every moment of it can be the last."""
 
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +67,43 @@ def test_place_that_cannot_be_a_folder_is_one_clear_line(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "scan"):
         with pytest.raises(OutputError, match=f"cannot write {tmp_path / 'file'}"):
             ScanSink(path, header()).open()
+
+
+def write_forever(path, ready) -> None:
+    sink = ScanSink(path, header(), copy_images=True)
+    sink.open()
+    for estimate in make_estimates(2):
+        sink.write(estimate)
+    ready.set()
+    time.sleep(600)
+
+
+def test_one_process_at_a_time_writes_a_scan(tmp_path):
+    path, context = tmp_path / "scan", multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=write_forever, args=(path, ready))
+    process.start()
+    assert ready.wait(60)
+    before = tree(path)
+    second = ScanSink(path, header(), copy_images=True, overwrite=True)
+    with pytest.raises(OutputError, match=r"scan is being written by another process.*--resume"):
+        second.open()
+    assert tree(path) == before
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    second.open()  # a killed writer holds nobody up
+    second.write(next(iter(make_estimates(1))))
+    second.close(complete=True)
+    assert len(Scan.open(path)) == 1
+
+
+def test_a_sink_may_be_closed_in_another_thread(tmp_path):
+    sink = ScanSink(tmp_path / "scan", header())
+    sink.open()
+    other = threading.Thread(target=sink.close, args=(False,))
+    other.start()
+    other.join()
+    ScanSink(tmp_path / "scan", header(), overwrite=True).open()
 
 
 @pytest.mark.parametrize("kept", [1, 3, 5])
