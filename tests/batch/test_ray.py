@@ -123,7 +123,7 @@ def test_a_worker_killed_on_the_way(config, options, tmp_path):
         # Checkpoints lie at the ends of windows, and each is saved before the frame behind it is written.
         kept = (frames(config.output / victim) - 1) // LARGEST_WINDOW * LARGEST_WINDOW
         done = [n for n in NAMES if n != victim and frames(config.output / n) == FRAMES]
-        depth = (config.output / victim / "depth").glob("*")
+        depth = (config.output / victim / "depth").glob("[!.]*")  # no file half written
         before = times(file for file in depth if int(file.stem) < kept)
         before |= times(file for n in done for file in (config.output / n / "depth").glob("*"))
         output, told = process.communicate(timeout=300)
