@@ -24,6 +24,7 @@ from mem3r_plugin.refine.adjust import (
 from mem3r_plugin.refine.from_poses import map_from_poses
 from mem3r_plugin.refine.incremental import map_incrementally
 from mem3r_plugin.refine.priors import PositionPriors, position_priors
+from mem3r_plugin.refine.scale_breaks import split_at_scale_breaks
 from mem3r_plugin.refine.undistort import Undistortion
 
 Way = Literal["predicted", "incremental"]
@@ -125,7 +126,7 @@ def _models(
     if predicted is not None:
         model = map_from_poses(database, predicted, refine_camera)
         if model is not None:
-            return "predicted", [model]
+            return "predicted", split_at_scale_breaks(model)
     return "incremental", map_incrementally(database, pictures, workspace, refine_camera)
 
 
