@@ -217,7 +217,7 @@ def _warnings(scan: Scan, placement: Placement | None, maps: list[SparseMap]) ->
     for rank in placement.guessed:
         first, last = min(maps[rank].poses), max(maps[rank].poses)
         warnings.append(
-            f"frames {scan.frames[first].name} to {scan.frames[last].name} share no features with the "
+            f"frames {scan.frames[first].name} to {scan.frames[last].name} share too little with the "
             "rest; how they lie to it is known from the network alone: film the places between again, "
             "slower"
         )
