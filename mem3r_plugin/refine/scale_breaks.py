@@ -18,6 +18,7 @@ from mem3r_plugin.geometry.camera import FloatArray
 
 _ANGLE = 1.0  # degrees between two rays to a point, from which its depth is known
 _CARRIERS = 3  # such points on both sides at once that hand the scale on
+_USUAL = 10  # such points at the usual moment; in maps with fewer, triplets of pictures hand the scale on
 _STRUCTURE = 30  # such points of one side alone that give it a scale of its own
 _FEWEST = 3  # pictures of a part that is kept
 
@@ -36,7 +37,7 @@ def split_at_scale_breaks(model: pycolmap.Reconstruction) -> list[pycolmap.Recon
         return [model]
     parts = np.split(np.array(order), np.array(breaks))
     kept = sorted((part for part in parts if len(part) >= _FEWEST), key=len, reverse=True)
-    return [_only(model, set(part.tolist())) for part in kept]
+    return [_only(model, set(part.tolist())) for part in kept] or [model]
 
 
 def scale_breaks(model: pycolmap.Reconstruction, order: list[int]) -> list[int]:
@@ -69,7 +70,10 @@ def scale_breaks(model: pycolmap.Reconstruction, order: list[int]) -> list[int]:
     carriers, linking, before, behind = (
         np.cumsum(each)[:count] for each in (carriers, linking, before, behind)
     )
-    loose = (carriers < _CARRIERS) & (before >= _STRUCTURE) & (behind >= _STRUCTURE)
+    inside = (before >= _STRUCTURE) & (behind >= _STRUCTURE)
+    if not inside.any() or np.median(carriers[inside]) < _USUAL:
+        return []
+    loose = inside & (carriers < _CARRIERS)
     return [int(run[np.argmin(linking[run])]) for run in _runs(np.flatnonzero(loose))]
 
 

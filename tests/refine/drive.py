@@ -21,16 +21,17 @@ def poses() -> dict[int, NDArray[np.float64]]:
     return {frame: pose_matrix(np.eye(3), np.array([0.0, 0.0, frame])) for frame in range(FRAMES)}
 
 
-def photograph(file: Path, bare: bool = False) -> None:
+def photograph(file: Path, bare: bool = False, brief: bool = False) -> None:
     """Write the database: features with noise of 0.3 pixels, all matches of all pairs, the camera known.
 
     Args:
         file: The database.
         bare: Nothing is far, and no point is seen both before the middle picture and behind it.
+        brief: Nothing is far, and no point is seen by more than three pictures.
     """
     rng = np.random.default_rng(0)
     near = rng.uniform((-6, -3, 5), (6, 3, 30), (900, 3))
-    far = rng.uniform((-150, -60, 200), (150, 60, 500), (0 if bare else 150, 3))
+    far = rng.uniform((-150, -60, 200), (150, 60, 500), (0 if bare or brief else 150, 3))
     points = np.concatenate([near, far])
     with pycolmap.Database.open(file) as database:
         camera = pycolmap.Camera.create_from_model_id(
@@ -47,7 +48,9 @@ def photograph(file: Path, bare: bool = False) -> None:
             inside = ((pixels > 0) & (pixels < (CAMERA.width, CAMERA.height))).all(axis=1)
             early = np.arange(len(points)) % 2 == 0
             hidden = early if index > FRAMES // 2 else ~early & (index < FRAMES // 2)
-            kept = np.flatnonzero(inside & (local[:, 2] > 2) & ~(hidden & bare))
+            since = index - np.arange(len(points)) % (FRAMES - 2)
+            shown = ~(hidden & bare) & (((since >= 0) & (since < 3)) | (not brief))
+            kept = np.flatnonzero(inside & (local[:, 2] > 2) & shown)
             image = pycolmap.Image(name=f"{index:06d}.png", camera_id=camera.camera_id)
             image.image_id = database.write_image(image)
             frame = pycolmap.Frame()

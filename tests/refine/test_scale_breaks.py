@@ -50,6 +50,14 @@ def test_a_map_of_one_scale_is_left_as_it_is(tmp_path: Path) -> None:
     assert whole is model
 
 
+def test_triplets_hand_the_scale_on(tmp_path: Path) -> None:
+    drive.photograph(tmp_path / "drive.db", brief=True)
+    model = map_from_poses(tmp_path / "drive.db", drive.poses(), refine_camera=False)
+    assert model is not None
+    assert max(point.track.length() for point in model.points3D.values()) == 3
+    assert scale_breaks(model, sorted(model.images)) == []
+
+
 def test_a_map_of_two_scales_is_taken_apart(tmp_path: Path) -> None:
     model = mapped(tmp_path, half_too_large(), bare=True)
     assert model.num_reg_images() == drive.FRAMES  # every picture is explained, and yet:
