@@ -1,8 +1,6 @@
 """A scan is written so that every moment of it can be the last."""
 
 import multiprocessing
-import os
-import signal
 import threading
 import time
 from dataclasses import replace
@@ -89,7 +87,7 @@ def test_one_process_at_a_time_writes_a_scan(tmp_path):
     with pytest.raises(OutputError, match=r"scan is being written by another process.*--resume"):
         second.open()
     assert tree(path) == before
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     second.open()  # a killed writer holds nobody up
     second.write(next(iter(make_estimates(1))))
