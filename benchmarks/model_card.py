@@ -27,10 +27,10 @@ from rich.table import Table
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.evaluation import PosedSequence, evaluate_scan
-from mem3r_plugin.evaluation.drift.courses import world_size
 from mem3r_plugin.files import atomic_path
 from mem3r_plugin.model import NetworkConfig, load_rule
 from mem3r_plugin.model.weights import load_network, weights_digest
+from mem3r_plugin.stream.preprocess import four_by_three
 from mem3r_plugin.stream.run import RunConfig, run
 from mem3r_plugin.training.validation import mean_depth, validate
 
@@ -59,7 +59,7 @@ class ModelCard:
 
 def main(card: ModelCard) -> None:
     """Measure, write the JSON, print tables."""
-    size = world_size(load_preset("model", card.model, NetworkConfig()).picture_size)
+    size = four_by_three(load_preset("model", card.model, NetworkConfig()).picture_size)
     network = load_network(card.model, card.weights)
     results: dict[str, Any] = {
         "weights_sha256": weights_digest(card.weights),

@@ -105,7 +105,7 @@ def random_similarity(scan: Scan, indices: list[int]) -> NDArray[np.float64]:
     config = load_network(str(scan.header.model["name"]), device=torch.device("cpu")).config
     network = ReconstructionNetwork(config).eval()
     initialise(network)
-    preprocess = Preprocessor(max(scan.transform.target_size))
+    preprocess = Preprocessor.of(config, scan.header.settings["size"])
     features = []
     with torch.inference_mode():
         for index in indices:

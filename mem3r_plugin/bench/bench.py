@@ -29,6 +29,7 @@ from mem3r_plugin.model.precision import Precision
 from mem3r_plugin.model.weights import RANDOM, bundled_weights
 from mem3r_plugin.stream.estimate import FrameEstimate
 from mem3r_plugin.stream.front_end import pick_device
+from mem3r_plugin.stream.preprocess import four_by_three
 from mem3r_plugin.stream.run import RunConfig, run
 from mem3r_plugin.stream.stages import StageClock
 from mem3r_plugin.stream.window import window_size
@@ -83,8 +84,7 @@ class BenchConfig:
     def picture_size(self, network: NetworkConfig) -> tuple[int, int]:
         """Width and height of the pictures."""
         if self.size is None:
-            long = network.picture_size
-            return long, max(PATCH, long * 3 // 4 // PATCH * PATCH)
+            return four_by_three(network.picture_size)
         width, height = map(int, self.size.split("x"))
         return width, height
 

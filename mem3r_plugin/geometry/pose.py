@@ -76,6 +76,12 @@ def rotation_angle(rotation: FloatArray) -> FloatArray:
     return np.arctan2(sine, cosine)
 
 
+def vector_angle(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Angles in radians, in [0, pi], between vectors (..., 3); accurate for small angles too."""
+    cross = np.linalg.norm(np.cross(first, second), axis=-1)
+    return np.arctan2(cross, (first * second).sum(axis=-1))
+
+
 class ResetChain:
     """Joins the chunks of a stream whose state is reset now and then into one trajectory.
 

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import Similarity
 from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.refine.picture_names import frame_of
 from mem3r_plugin.refine.pose_graph import cross_matrices, times, whitening
 
 _MIN_MATCHES = 12  # with known depth
@@ -59,7 +60,7 @@ class MatchedPair:
 def read_matches(database: Path) -> Iterator[MatchedPair]:
     """All verified matches of a database whose pictures are named by their frames."""
     with pycolmap.Database.open(database) as opened:
-        frames = {image.image_id: int(Path(image.name).stem) for image in opened.read_all_images()}
+        frames = {image.image_id: frame_of(image.name) for image in opened.read_all_images()}
         pixels = {image: opened.read_keypoints(image)[:, :2].astype(np.float64) for image in frames}
         for pair, geometry in zip(*opened.read_two_view_geometries(), strict=True):
             first, second = pycolmap.pair_id_to_image_pair(pair)

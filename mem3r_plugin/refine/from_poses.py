@@ -13,6 +13,7 @@ from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose
 from mem3r_plugin.refine.adjust import adjustment_options, feature_noise
 from mem3r_plugin.refine.incremental import mapping_options
+from mem3r_plugin.refine.picture_names import frame_of
 
 _TOLERANCES = (4.0, 1.0)  # of triangulation and filters, in COLMAP's usual ones
 _NEAR = 0.33  # share of any picture's matched features that must become sightings of points
@@ -108,7 +109,7 @@ def _posed(
     model = pycolmap.Reconstruction()
     model.load(cache)
     for image in model.images.values():
-        pose = predicted.get(int(Path(image.name).stem))
+        pose = predicted.get(frame_of(image.name))
         if pose is None:
             return None
         image.frame.rig_from_world = pycolmap.Rigid3d(invert_pose(pose)[:3])

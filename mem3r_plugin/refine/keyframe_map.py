@@ -20,6 +20,7 @@ from mem3r_plugin.refine.loops import explained_pairs
 from mem3r_plugin.refine.map_store import load_maps, save_maps
 from mem3r_plugin.refine.mapping import MappingConfig, SparseMap, map_keyframes
 from mem3r_plugin.refine.network_depth import sample_depth
+from mem3r_plugin.refine.picture_names import frame_of
 from mem3r_plugin.refine.straight import StraightScan
 from mem3r_plugin.refine.undistort import Undistortion
 from mem3r_plugin.scan import Scan
@@ -117,7 +118,7 @@ class _Mapper:
         database = self._workspace / "consistent.db"
         shutil.copyfile(self._workspace / "database.db", database)
         with pycolmap.Database.open(database) as opened:
-            ids = {int(Path(image.name).stem): image.image_id for image in opened.read_all_images()}
+            ids = {frame_of(image.name): image.image_id for image in opened.read_all_images()}
             for first, second in sorted(graph.contradicted):
                 opened.delete_two_view_geometry(ids[first], ids[second])
         return self.map(database, graph)

@@ -22,6 +22,7 @@ from mem3r_plugin.refine.matching import (
     reject_weak_pairs,
 )
 from mem3r_plugin.refine.pairs import choose_pairs
+from mem3r_plugin.refine.picture_names import frame_of, picture_name
 from mem3r_plugin.scan import Scan
 
 
@@ -49,7 +50,7 @@ def write_keyframes(
         progress("choosing keyframes", index, len(scan))
         grey = read_grey(scan, index)
         if len(scan) < config.all_below or selector.offer_frame(scan, index, grey):
-            names.append(f"{index:06d}.png")
+            names.append(picture_name(index))
             encoded = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
             write_atomically(folder / names[-1], encoded.tobytes())
     write_atomically(listing, json_bytes(names))
@@ -72,7 +73,7 @@ def match_keyframes(
     progress(f"matching features of {len(pairs | loops)} pairs of keyframes", 0, 0)
     match_pairs(database, names, pairs | loops)
     reject_weak_pairs(database, names, pairs, config.min_inliers)
-    frames = [int(Path(name).stem) for name in names]
+    frames = [frame_of(name) for name in names]
     kept = reject_weak_pairs(database, names, loops, config.min_loop_inliers)
     confirmed = sorted((frames[i], frames[j]) for i, j in kept)
     write_atomically(record, json_bytes({"tried": len(loops), "confirmed": confirmed}))

@@ -23,6 +23,7 @@ from mem3r_plugin.refine.adjust import (
 )
 from mem3r_plugin.refine.from_poses import map_from_poses
 from mem3r_plugin.refine.incremental import map_incrementally
+from mem3r_plugin.refine.picture_names import frame_of
 from mem3r_plugin.refine.priors import PositionPriors, position_priors
 from mem3r_plugin.refine.scale_breaks import split_at_scale_breaks
 from mem3r_plugin.refine.undistort import Undistortion
@@ -201,17 +202,13 @@ def pose_priors(model: pycolmap.Reconstruction, priors: PositionPriors) -> list[
     return [
         pycolmap.PosePrior(
             corr_data_id=image.data_id,
-            position=priors.centres[_frame(image)],
+            position=priors.centres[frame_of(image.name)],
             position_covariance=variance * np.eye(3),
             coordinate_system=pycolmap.PosePriorCoordinateSystem.CARTESIAN,
         )
         for image in model.images.values()
-        if image.has_pose and _frame(image) in priors.centres
+        if image.has_pose and frame_of(image.name) in priors.centres
     ]
-
-
-def _frame(image: pycolmap.Image) -> int:
-    return int(Path(image.name).stem)
 
 
 def _poses(model: pycolmap.Reconstruction) -> dict[int, FloatArray]:
@@ -219,7 +216,9 @@ def _poses(model: pycolmap.Reconstruction) -> dict[int, FloatArray]:
     for image in model.images.values():
         if image.has_pose:
             inverse = image.cam_from_world().inverse()
-            poses[_frame(image)] = pose_matrix(inverse.rotation.matrix(), inverse.translation)
+            poses[frame_of(image.name)] = pose_matrix(
+                inverse.rotation.matrix(), inverse.translation
+            )
     return poses
 
 
@@ -266,7 +265,7 @@ def _sightings(
             continue
         seen = image.get_observation_points2D()
         pixels = np.array([point.xy for point in seen], np.float64).reshape(-1, 2)
-        sightings[_frame(image)] = (
+        sightings[frame_of(image.name)] = (
             np.array([rows[point.point3D_id] for point in seen], np.int64),
             undistortion.pixels(pixels) if undistortion else pixels,
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.camera import FloatArray
-from mem3r_plugin.geometry.pose import invert_pose
+from mem3r_plugin.geometry.pose import invert_pose, vector_angle
 
 _SPREAD = 0.6
 """Standard deviation of the logarithm of a good angle."""
@@ -49,13 +49,7 @@ def choose_neighbours(
     seen[seen[..., 2] <= 0] = np.nan
     overlap = camera.contains(camera.project(seen)).mean(axis=1)
     to_view, to_other = camera_to_world[index, :3, 3] - points, poses[:, None, :3, 3] - points
-    median = np.degrees(np.median(_angles(to_view, to_other), axis=1))
+    median = np.degrees(np.median(vector_angle(to_view, to_other), axis=1))
     scores = overlap * np.exp(-0.5 * (np.log(median.clip(1e-3) / angle) / _SPREAD) ** 2)
     ranked = np.argsort(-scores, kind="stable")[:count].tolist()
     return [candidates[rank] for rank in ranked if scores[rank] > 1e-3]
-
-
-def _angles(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Angles (...) between vectors (..., 3), in radians."""
-    cross = np.linalg.norm(np.cross(first, second), axis=-1)
-    return np.arctan2(cross, (first * second).sum(axis=-1))

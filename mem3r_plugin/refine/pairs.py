@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.refine.matching import MatchingConfig, Pairs
 from mem3r_plugin.refine.overlap import predicted_overlap
+from mem3r_plugin.refine.picture_names import frame_of
 from mem3r_plugin.refine.retrieval import network_similarity, picture_similarity
 from mem3r_plugin.scan import Scan
 
@@ -31,7 +32,7 @@ def choose_pairs(
     if len(names) < config.exhaustive_below:
         return all_pairs(len(names)), set()
     pairs = sequential_pairs(len(names), config.sequential)
-    indices = [int(Path(name).stem) for name in names]
+    indices = [frame_of(name) for name in names]
     local = picture_similarity(database, names)
     network = network_similarity(scan, indices)
     looks = local if network is None else network

@@ -33,6 +33,7 @@ from mem3r_plugin.refine.loops import explained_pairs
 from mem3r_plugin.refine.mapping import BENT, MappingConfig, SparseMap, Way
 from mem3r_plugin.refine.matching import MatchingConfig
 from mem3r_plugin.refine.network_depth import sample_depth
+from mem3r_plugin.refine.picture_names import frame_of
 from mem3r_plugin.refine.placement import Placement, place_frames
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
 from mem3r_plugin.refine.track_frames import TrackedFrame, track_frames
@@ -116,7 +117,7 @@ def refine_poses(
     names = write_keyframes(scan, workspace / "pictures", config.keyframes, progress)
     loops = match_keyframes(scan, workspace, names, config.matching, progress)
     matches = list(read_matches(workspace / "database.db"))
-    keyframes = [int(Path(name).stem) for name in names]
+    keyframes = [frame_of(name) for name in names]
     maps = map_scan(scan, workspace, keyframes, matches, config.mapping, progress)
     posed, placement = _pose_all(scan, maps, matches, progress)
     report = PoseReport(

@@ -8,13 +8,12 @@ map may be many times too large, and every picture is explained all the same.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
 
-from mem3r_plugin.geometry.camera import FloatArray
+from mem3r_plugin.geometry.pose import vector_angle
+from mem3r_plugin.refine.picture_names import frame_of
 
 _ANGLE = 1.0  # degrees between two rays to a point, from which its depth is known
 _CARRIERS = 3  # such points on both sides at once that hand the scale on
@@ -29,9 +28,7 @@ def split_at_scale_breaks(model: pycolmap.Reconstruction) -> list[pycolmap.Recon
     Args:
         model: A map of pictures whose stems are the indices of their frames; it is not changed.
     """
-    order = sorted(
-        model.reg_image_ids(), key=lambda image: int(Path(model.images[image].name).stem)
-    )
+    order = sorted(model.reg_image_ids(), key=lambda image: frame_of(model.images[image].name))
     breaks = scale_breaks(model, order)
     if not breaks:
         return [model]
@@ -57,8 +54,10 @@ def scale_breaks(model: pycolmap.Reconstruction, order: list[int]) -> list[int]:
         seen = np.array(sorted({place[e.image_id] for e in point.track.elements}))
         linking[seen[0] + 1] += 1
         linking[seen[-1] + 1] -= 1
-        from_first, to_last = _angles(point.xyz - centres[seen])
-        known, still_known = (np.flatnonzero(a >= _ANGLE) for a in (from_first, to_last))
+        rays = point.xyz - centres[seen]
+        known, still_known = (
+            np.flatnonzero(np.degrees(vector_angle(rays, rays[end])) >= _ANGLE) for end in (0, -1)
+        )
         if not (known.size and still_known.size):
             continue
         before[seen[known[0]] + 1] += 1
@@ -75,13 +74,6 @@ def scale_breaks(model: pycolmap.Reconstruction, order: list[int]) -> list[int]:
         return []
     loose = inside & (carriers < _CARRIERS)
     return [int(run[np.argmin(linking[run])]) for run in _runs(np.flatnonzero(loose))]
-
-
-def _angles(rays: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Degrees of each ray (n, 3) to the first one, and to the last one."""
-    unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    first, last = (np.degrees(np.arccos(np.clip(unit @ unit[end], -1, 1))) for end in (0, -1))
-    return first, last
 
 
 def _runs(positions: NDArray[np.int64]) -> list[NDArray[np.int64]]:

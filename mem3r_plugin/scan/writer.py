@@ -105,8 +105,8 @@ class ScanSink:
             OutputError: the folder cannot be written, holds something not to be replaced, or is being
                 written by another process.
         """
-        self.check_folder()
         with output_errors(self.path):
+            self.check_folder()
             self._take_lock()
             try:
                 self._begin()

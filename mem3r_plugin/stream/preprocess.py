@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.geometry import ImageTransform
 from mem3r_plugin.geometry.image_transform import Size
-from mem3r_plugin.model.config import NetworkConfig
+from mem3r_plugin.model.config import PATCH, NetworkConfig
 
 _FEWEST = 0.8
 """Share of the patches of a 4:3 picture that others must have with `same_area`."""
@@ -31,7 +32,7 @@ class Preprocessor:
     size: int = 512
     """Long side of the network's picture (short side with `square_crop`; with `same_area` long side of a
     4:3 picture), in pixels."""
-    patch: int = 16
+    patch: int = PATCH
     """Side of the network's patches in pixels."""
     square_ok: bool = False
     """Keep square pictures square; CUT3R was not trained on them and gets them cut to 4:3."""
@@ -88,7 +89,7 @@ class Preprocessor:
             width, height = (self.size if side == min(size) else scaled_long for side in size)
             box_width = box_height = self.size
         elif self.same_area:
-            most = (self.size // self.patch) * max(1, self.size * 3 // 4 // self.patch)
+            most = prod(four_by_three(self.size, self.patch)) // self.patch**2
             box_width, box_height = (self.patch * side for side in _fullest_grid(size, most))
             scale = max(box_width / size[0], box_height / size[1])
             width, height = (round(scale * side) for side in size)
@@ -96,13 +97,18 @@ class Preprocessor:
             width, height = (round(side * self.size / long) for side in size)
             box_width, box_height = self._whole(width), self._whole(height)
             if box_width == box_height and not self.square_ok:
-                box_height = max(self.patch, box_width * 3 // 4 // self.patch * self.patch)
+                box_width, box_height = four_by_three(box_width, self.patch)
         left, top = width // 2 - box_width // 2, height // 2 - box_height // 2
         return (width, height), (left, top, box_width, box_height)
 
     def _whole(self, side: int) -> int:
         """The longest whole number of patches, centred on the middle pixel, in `side` pixels."""
         return side // 2 * 2 // self.patch * self.patch
+
+
+def four_by_three(width: int, patch: int = PATCH) -> Size:
+    """Width and height of a 4:3 picture, or as nearly one as whole patches make."""
+    return width, max(patch, width * 3 // 4 // patch * patch)
 
 
 @lru_cache(maxsize=64)

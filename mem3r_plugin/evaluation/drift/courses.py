@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from mem3r_plugin.evaluation.layouts import load_sequence
 from mem3r_plugin.evaluation.sequence import PosedSequence
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.stream.images import read_image
-from mem3r_plugin.stream.preprocess import Preprocessor
+from mem3r_plugin.stream.preprocess import Preprocessor, four_by_three
 from mem3r_plugin.training.validation import FAR
 from mem3r_plugin.training.worlds import HELD_BACK, KINDS, Kind, sample_sequence
 
@@ -101,7 +100,7 @@ class WorldPlan:
         views = sample_sequence(
             FIRST_SEED + self.number,
             self.frames,
-            world_size(preprocess.size),
+            four_by_three(preprocess.size),
             self.kind,
             stride=self.stride,
         )
@@ -149,11 +148,6 @@ class RealPlan:
             points,
             camera,
         )
-
-
-def world_size(size: int) -> tuple[int, int]:
-    """Width and height of a world's pictures, 4:3 in whole patches."""
-    return size, size * 3 // 4 // PATCH * PATCH
 
 
 def plan_courses(

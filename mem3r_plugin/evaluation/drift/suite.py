@@ -23,7 +23,6 @@ from mem3r_plugin.evaluation.drift.courses import (
     Plan,
     WorldPlan,
     plan_courses,
-    world_size,
 )
 from mem3r_plugin.evaluation.drift.results import DriftResults, Run
 from mem3r_plugin.evaluation.drift.traces import (
@@ -39,7 +38,7 @@ from mem3r_plugin.model.updates import load_rule
 from mem3r_plugin.model.weights import weights_digest
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.stream.front_end import chosen_interval, pick_device
-from mem3r_plugin.stream.preprocess import Preprocessor
+from mem3r_plugin.stream.preprocess import Preprocessor, four_by_three
 from mem3r_plugin.training.validation import mean_depth
 
 SHARED_DATA = Path("../shared/data")
@@ -153,7 +152,7 @@ class _Suite:
         """What standing still gets, once for a course."""
         if self.results.find(None, STANDING_STILL, plan.name):
             return
-        trace = stand_still(course, mean_depth(world_size(size)))
+        trace = stand_still(course, mean_depth(four_by_three(size)))
         head = {"weights": None, "weights_sha256": None, "rule": STANDING_STILL, "seconds": 0.0}
         self.results.add({**head, **self.measured(plan, course, trace)})
 
