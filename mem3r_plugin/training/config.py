@@ -87,6 +87,10 @@ class LossWeights:
     """Points in the camera's own frame."""
     points_world: float = 1.0
     """Points in the first camera's frame."""
+    depth: float = 0.0
+    """Depth in each camera, near and far alike, at each sequence's best scale."""
+    edges: float = 0.0
+    """Steps of depth from pixel to pixel, so that edges are not blurred."""
     rgb: float = 0.0
     """Colours of views that are given by their rays alone; 0 gives every view as a picture."""
     pose: float = 1.0

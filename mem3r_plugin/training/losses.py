@@ -17,6 +17,12 @@ from mem3r_plugin.training.config import LossWeights
 MAX_ERROR = 4.0
 """Point errors beyond this many scales count by their root, so that outliers do not drown the rest."""
 
+EDGE_SCALES = 4
+"""Distances in pixels, 1, 2, 4 and 8, over which steps of depth are compared."""
+
+NEAREST = 0.01
+"""Predicted depths below this share of the scale count as it, so that their logarithm is finite."""
+
 MAX_FLOW = 3.0
 """Motion in patches beyond which a part of a patch does not count: it was far out of the picture."""
 
@@ -40,6 +46,55 @@ def point_loss(
     distance = torch.where(distance > MAX_ERROR, damped, distance)
     loss = confidence * distance - reward * confidence.log()
     return (loss * valid).sum() / valid.sum().clamp_min(1)
+
+
+def log_depth_error(predicted: Tensor, true: Tensor, scale: Tensor) -> Tensor:
+    """Logarithm of predicted over true depth, 0 where the truth is unknown.
+
+    Args:
+        predicted: depth (batch, views, height, width).
+        true: like `predicted`, 0 where it does not count.
+        scale: of each sequence (batch,).
+    """
+    nearest = NEAREST * scale.view(-1, 1, 1, 1)
+    ratio = torch.maximum(predicted, nearest) / torch.where(true > 0, true, 1.0)
+    return torch.where(true > 0, ratio, 1.0).log()
+
+
+def depth_loss(error: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute logarithm of depth over truth, once each sequence is brought to its best scale.
+
+    Near and far count alike here; in `point_loss`, a metre is a metre.
+
+    Args:
+        error: `log_depth_error` (batch, views, height, width).
+        valid: which pixels count.
+    """
+    offsets = error.detach().masked_fill(~valid, torch.nan).flatten(1).nanmedian(1).values
+    distance = (error - offsets.nan_to_num().view(-1, 1, 1, 1)).abs()
+    return (distance * valid).sum() / valid.sum().clamp_min(1)
+
+
+def edge_loss(error: Tensor, valid: Tensor) -> Tensor:
+    """How much steps of the logarithm of depth differ from the true ones, over several distances.
+
+    The multi-scale gradient matching of MegaDepth (Li and Snavely 2018, eq. 3): a blurred edge costs here what
+    it hardly costs pixel by pixel.
+
+    Args:
+        error: `log_depth_error` (batch, views, height, width).
+        valid: which pixels count.
+    """
+    total = error.new_zeros(())
+    for scale in range(EDGE_SCALES):
+        step = 2**scale
+        some, counted = error[..., ::step, ::step], valid[..., ::step, ::step]
+        for axis in (-1, -2):
+            both = counted.narrow(axis, 1, counted.shape[axis] - 1) & counted.narrow(
+                axis, 0, counted.shape[axis] - 1
+            )
+            total = total + (some.diff(dim=axis).abs() * both).sum() / both.sum().clamp_min(1)
+    return total / EDGE_SCALES
 
 
 def pose_loss(pose: Tensor, true: Tensor, scale: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from mem3r_plugin.model.network import ReconstructionNetwork
 from mem3r_plugin.training.batch import SequenceBatch
 from mem3r_plugin.training.config import LossWeights
 from mem3r_plugin.training.losses import (
+    depth_loss,
+    edge_loss,
+    log_depth_error,
     motion_loss,
     patch_flow_loss,
     point_loss,
@@ -52,7 +55,7 @@ class UnrolledNetwork(nn.Module):
         self.truncate = truncate
         self.checkpoint_activations = checkpoint_activations
         wanted: dict[HeadName, float] = {
-            "self": weights.points_self,
+            "self": weights.points_self or weights.depth or weights.edges,
             "world": weights.points_world,
             "rgb": weights.rgb,
         }
@@ -189,6 +192,12 @@ class UnrolledNetwork(nn.Module):
                     scale,
                     self.weights.confidence,
                 )
+        if output.points_self is not None and (self.weights.depth or self.weights.edges):
+            error = log_depth_error(
+                output.points_self[..., 2].unflatten(0, shape), batch.depth[:, chosen], scale
+            )
+            terms["depth"] = depth_loss(error, batch.valid[:, chosen])
+            terms["edges"] = edge_loss(error, batch.valid[:, chosen])
         if output.rgb is not None and asked is not None:
             rgb = output.rgb.unflatten(0, shape)[:, chosen.index(asked)]
             terms["rgb"] = rgb_loss(rgb, batch.images[:, asked])

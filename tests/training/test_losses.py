@@ -18,6 +18,9 @@ from mem3r_plugin.geometry.pose import (
 )
 from mem3r_plugin.training.batch import SequenceBatch, collate
 from mem3r_plugin.training.losses import (
+    depth_loss,
+    edge_loss,
+    log_depth_error,
     motion_loss,
     patch_flow,
     patch_flow_loss,
@@ -114,6 +117,59 @@ def test_nothing_valid_costs_nothing() -> None:
     nothing = torch.zeros(SHAPE, dtype=torch.bool)
     points = torch.randn(*SHAPE, 3)
     assert point_loss(points, torch.ones(SHAPE), points + 1, nothing, SCALE, 0.2) == 0
+
+
+def a_wall_before_another(height: int = 16, width: int = 24) -> Tensor:
+    """Depth (1, 2, height, width): left half 2 m, right half 6 m, and some pixels unknown."""
+    depth = torch.full((1, 2, height, width), 6.0)
+    depth[..., : width // 2] = 2
+    depth[..., 3:5, 10:15] = 0
+    return depth
+
+
+def of_depth(predicted: Tensor, true: Tensor) -> tuple[float, float]:
+    error = log_depth_error(predicted, true, torch.ones(1))
+    return float(depth_loss(error, true > 0)), float(edge_loss(error, true > 0))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 7.0])
+def test_depth_and_edges_do_not_see_the_scale_nor_what_is_unknown(scale: float) -> None:
+    true = a_wall_before_another()
+    predicted = torch.where(true > 0, scale * true, -50.0)
+    assert of_depth(predicted, true) == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_depth_counts_ratios_near_and_far_alike() -> None:
+    true = torch.ones(1, 1, 4, 4)
+    true[..., 2:] = 50
+    for part in (slice(0, 1), slice(3, 4)):  # a quarter of the pixels, near or far
+        predicted = true.clone()
+        predicted[..., part] *= 2
+        assert of_depth(predicted, true)[0] == pytest.approx(np.log(2) / 4)
+
+
+def test_a_blurred_edge_costs_more_than_its_pixels() -> None:
+    true = a_wall_before_another()
+    blurred = true.clone()
+    blurred[..., 11:13] = 12**0.5
+    tilted = true * torch.linspace(0.9, 1.1, true.shape[-1])
+    (blurred_depth, blurred_edges), (tilted_depth, tilted_edges) = (
+        of_depth(predicted, true) for predicted in (blurred, tilted)
+    )
+    assert blurred_edges / blurred_depth > 3 * tilted_edges / tilted_depth
+
+
+def test_depth_and_edges_pull_even_points_behind_the_camera_nowhere_wild() -> None:
+    true = a_wall_before_another()
+    predicted = (-true + 3).requires_grad_()
+    error = log_depth_error(predicted, true, torch.ones(1))
+    (depth_loss(error, true > 0) + edge_loss(error, true > 0)).backward()
+    assert predicted.grad is not None and predicted.grad.isfinite().all()
+
+
+def test_a_sequence_without_depth_costs_neither_depth_nor_edges() -> None:
+    nothing = torch.zeros(1, 2, 16, 24)
+    assert of_depth(torch.ones_like(nothing), nothing) == (0, 0)
 
 
 def test_rgb_loss_brings_channels_together() -> None:

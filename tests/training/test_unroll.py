@@ -95,13 +95,11 @@ def test_dense_views_are_spread_evenly(
 
 def test_each_help_adds_its_own_term(batch: SequenceBatch) -> None:
     network = random_network(MEM3R)
-    helps = LossWeights(points_world=0, patch_flow=1, token_flow=1)
-    assert UnrolledNetwork(network, helps)(batch, dense_views=0).keys() == {
-        "pose",
-        "motion",
-        "patch_flow",
-        "token_flow",
-    }
+    helps = LossWeights(points_world=0, depth=1, edges=1, patch_flow=1, token_flow=1)
+    without_dense = {"pose", "motion", "patch_flow", "token_flow"}
+    assert UnrolledNetwork(network, helps)(batch, dense_views=0).keys() == without_dense
+    with_dense = without_dense | {"points_self", "depth", "edges"}
+    assert UnrolledNetwork(network, helps)(batch, dense_views=2).keys() == with_dense
     assert UnrolledNetwork(network, LossWeights())(batch).keys() == {
         "pose",
         "motion",
