@@ -34,7 +34,7 @@ from mem3r_plugin.geometry import ImageTransform, Intrinsics
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, pose_matrix
-from mem3r_plugin.refine.depth import CONFIDENT, DepthConfig, refine_depth
+from mem3r_plugin.refine.depth.sequence import CONFIDENT, DepthConfig, refine_depth
 from mem3r_plugin.refine.estimates import refined_estimates
 from mem3r_plugin.refine.posed import PosedFrames
 from mem3r_plugin.refine.straight import StraightScan

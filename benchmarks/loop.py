@@ -26,10 +26,10 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.pictures.trajectory import draw_paths
-from mem3r_plugin.refine.edges import read_matches
-from mem3r_plugin.refine.keyframe_graph import place_keyframes
-from mem3r_plugin.refine.matching import MatchingConfig
-from mem3r_plugin.refine.network_depth import sample_depth
+from mem3r_plugin.refine.depth.network import sample_depth
+from mem3r_plugin.refine.graph.edges import read_matches
+from mem3r_plugin.refine.graph.keyframe_graph import place_keyframes
+from mem3r_plugin.refine.keyframes.matching import MatchingConfig
 from mem3r_plugin.refine.poses import PoseConfig, refine_poses
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.run import RunConfig, run

@@ -22,10 +22,14 @@ from mem3r_plugin.evaluation.scan import match_frames
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.model.network import ReconstructionNetwork, initialise
 from mem3r_plugin.model.weights import load_network
-from mem3r_plugin.refine.matching import MatchingConfig, Pairs, extract_features
-from mem3r_plugin.refine.overlap import predicted_overlap
-from mem3r_plugin.refine.pairs import best_pairs, choose_pairs, sequential_pairs
-from mem3r_plugin.refine.retrieval import compare_features, network_similarity, picture_similarity
+from mem3r_plugin.refine.keyframes.matching import MatchingConfig, Pairs, extract_features
+from mem3r_plugin.refine.keyframes.overlap import predicted_overlap
+from mem3r_plugin.refine.keyframes.pairs import best_pairs, choose_pairs, sequential_pairs
+from mem3r_plugin.refine.keyframes.retrieval import (
+    compare_features,
+    network_similarity,
+    picture_similarity,
+)
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.image_feature import image_feature
 from mem3r_plugin.stream.preprocess import Preprocessor, to_network_input

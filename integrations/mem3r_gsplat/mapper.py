@@ -17,7 +17,7 @@ from mem3r_gsplat.rasteriser import Rasteriser, load_rasteriser
 from mem3r_gsplat.seeds import opacity_of
 from mem3r_gsplat.views import View, make_view
 from mem3r_plugin.geometry.pose import transform_points
-from mem3r_plugin.refine.scan_depth import resample_picture
+from mem3r_plugin.refine.depth.scan import resample_picture
 from mem3r_plugin.stream.estimate import FrameEstimate
 
 _COVERED = 0.5

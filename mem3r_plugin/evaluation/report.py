@@ -15,7 +15,7 @@ from mem3r_plugin.evaluation.protocols import Protocol
 from mem3r_plugin.evaluation.reconstruction import scan_reconstruction_errors
 from mem3r_plugin.evaluation.scan import compare_depth, posed_frames
 from mem3r_plugin.evaluation.sequence import PosedSequence
-from mem3r_plugin.refine.depth import CONFIDENT
+from mem3r_plugin.refine.depth.sequence import CONFIDENT
 from mem3r_plugin.scan import Scan
 
 MOST_CONFIDENT = 0.7

@@ -8,7 +8,7 @@ import numpy as np
 
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
-from mem3r_plugin.refine.depth_alignment import align_depth
+from mem3r_plugin.refine.depth.alignment import align_depth
 from mem3r_plugin.refine.estimates import Estimates, own_estimates
 from mem3r_plugin.refine.posed import PosedFrames
 from mem3r_plugin.scan import Scan

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem3r_plugin.progress import ProgressCallback, no_progress
-from mem3r_plugin.refine.depth import DepthConfig
+from mem3r_plugin.refine.depth.scan import depth_transform, refine_scan_depth
+from mem3r_plugin.refine.depth.sequence import DepthConfig
 from mem3r_plugin.refine.posed import PosedFrames
-from mem3r_plugin.refine.scan_depth import depth_transform, refine_scan_depth
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.estimate import Frame, FrameEstimate
 

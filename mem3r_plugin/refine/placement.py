@@ -18,10 +18,9 @@ from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import Similarity
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import invert_pose, pose_matrix, transform_points
-from mem3r_plugin.refine.edges import DepthReader, MatchedPair, measure_pair
-from mem3r_plugin.refine.mapping import SparseMap
-from mem3r_plugin.refine.network_motion import MeasuredMotion, NetworkMotion
-from mem3r_plugin.refine.pose_graph import (
+from mem3r_plugin.refine.graph.edges import DepthReader, MatchedPair, measure_pair
+from mem3r_plugin.refine.graph.network_motion import MeasuredMotion, NetworkMotion
+from mem3r_plugin.refine.graph.pose_graph import (
     OUTLIER,
     STILL,
     Edge,
@@ -30,6 +29,7 @@ from mem3r_plugin.refine.pose_graph import (
     solve_pose_graph,
     whitening,
 )
+from mem3r_plugin.refine.mapping.structure import SparseMap
 from mem3r_plugin.refine.posed import Support
 from mem3r_plugin.refine.track_frames import TrackedFrame
 

@@ -19,21 +19,21 @@ import pycolmap
 from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.progress import ProgressCallback, no_progress
-from mem3r_plugin.refine.edges import MatchedPair, read_matches
-from mem3r_plugin.refine.keyframe_map import map_scan, straightened
-from mem3r_plugin.refine.keyframe_matches import (
+from mem3r_plugin.refine.depth.network import sample_depth
+from mem3r_plugin.refine.graph.edges import MatchedPair, read_matches
+from mem3r_plugin.refine.graph.loops import explained_pairs
+from mem3r_plugin.refine.keyframes.choice import KeyframeConfig
+from mem3r_plugin.refine.keyframes.matches import (
     LoopCandidates,
     json_bytes,
     match_keyframes,
     read_grey,
     write_keyframes,
 )
-from mem3r_plugin.refine.keyframes import KeyframeConfig
-from mem3r_plugin.refine.loops import explained_pairs
-from mem3r_plugin.refine.mapping import BENT, MappingConfig, SparseMap, Way
-from mem3r_plugin.refine.matching import MatchingConfig
-from mem3r_plugin.refine.network_depth import sample_depth
-from mem3r_plugin.refine.picture_names import frame_of
+from mem3r_plugin.refine.keyframes.matching import MatchingConfig
+from mem3r_plugin.refine.keyframes.picture_names import frame_of
+from mem3r_plugin.refine.mapping.keyframe_map import map_scan, straightened
+from mem3r_plugin.refine.mapping.structure import BENT, MappingConfig, SparseMap, Way
 from mem3r_plugin.refine.placement import Placement, place_frames
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
 from mem3r_plugin.refine.track_frames import TrackedFrame, track_frames

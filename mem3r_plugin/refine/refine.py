@@ -21,7 +21,7 @@ from mem3r_plugin.files import write_atomically
 from mem3r_plugin.pictures import refined_depth_sheet, refined_trajectory_plot
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.refine.aligned import aligned_estimates
-from mem3r_plugin.refine.depth import DepthConfig
+from mem3r_plugin.refine.depth.sequence import DepthConfig
 from mem3r_plugin.refine.estimates import Estimates, own_estimates, refined_estimates
 from mem3r_plugin.refine.outcome import REASONS, ScoreBook, choose_result
 from mem3r_plugin.refine.posed import PosedFrames

@@ -24,7 +24,7 @@ from mem3r_plugin.evaluation.layouts.files import numbers, stored_depth
 from mem3r_plugin.files import write_atomically
 from mem3r_plugin.geometry.alignment import umeyama
 from mem3r_plugin.geometry.pose import transform_points
-from mem3r_plugin.refine.network_depth import sample_depth
+from mem3r_plugin.refine.depth.network import sample_depth
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.scan.format import HEADER, MetricScale
 from mem3r_plugin.scan.output_errors import output_errors

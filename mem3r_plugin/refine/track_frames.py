@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.geometry.camera import FloatArray
 from mem3r_plugin.geometry.pose import pose_matrix
-from mem3r_plugin.refine.edges import pinhole_camera
-from mem3r_plugin.refine.keyframes import Grey, reduced
-from mem3r_plugin.refine.mapping import SparseMap
-from mem3r_plugin.refine.tracking import follow
+from mem3r_plugin.refine.graph.edges import pinhole_camera
+from mem3r_plugin.refine.keyframes.choice import Grey, reduced
+from mem3r_plugin.refine.keyframes.tracking import follow
+from mem3r_plugin.refine.mapping.structure import SparseMap
 
 _LONG_SIDE = 1024  # points are followed in pictures of at most this size
 _REACH = 40  # frames over which points are followed at most

@@ -17,7 +17,7 @@ def channel_spread(tokens: Tensor) -> Tensor:
     """How much every channel varies over the picture, of unit length.
 
     With the bundled weights the spread tells places apart better than pooling by the mean or the
-    generalised mean does. `mem3r_plugin.refine.retrieval` compares features.
+    generalised mean does. `mem3r_plugin.refine.keyframes.retrieval` compares features.
 
     Args:
         tokens: The encoder's, shape (…, N, C).

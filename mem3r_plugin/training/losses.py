@@ -78,8 +78,8 @@ def depth_loss(error: Tensor, valid: Tensor) -> Tensor:
 def edge_loss(error: Tensor, valid: Tensor) -> Tensor:
     """How much steps of the logarithm of depth differ from the true ones, over several distances.
 
-    The multi-scale gradient matching of MegaDepth (Li and Snavely 2018, eq. 3): a blurred edge costs here what
-    it hardly costs pixel by pixel.
+    MegaDepth's multi-scale gradient matching (Li and Snavely 2018, eq. 3): a blurred edge, cheap pixel by
+    pixel, is dear here.
 
     Args:
         error: `log_depth_error` (batch, views, height, width).

@@ -10,7 +10,7 @@ import pytest
 from mem3r_plugin.errors import ScanError
 from mem3r_plugin.evaluation import PROTOCOLS, Protocol, evaluate, load_sequence
 from mem3r_plugin.evaluation.scan import posed_frames
-from mem3r_plugin.refine.depth import CONFIDENT
+from mem3r_plugin.refine.depth.sequence import CONFIDENT
 from mem3r_plugin.stream.estimate import FrameEstimate
 from tests.evaluation.room_sequence import SCALE, write_room_sequence
 from tests.room_scan import make_room_scan

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import pose_matrix
-from mem3r_plugin.refine.views import View
+from mem3r_plugin.refine.depth.views import View
 from tests.room_scan import room_depth, room_points
 
 CAMERA = Intrinsics.centred(70.0, 80, 60)

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 
 from mem3r_plugin.geometry import Intrinsics
-from mem3r_plugin.refine.depth import DepthConfig
+from mem3r_plugin.refine.depth.scan import depth_transform
+from mem3r_plugin.refine.depth.sequence import DepthConfig
 from mem3r_plugin.refine.estimates import refined_estimates
 from mem3r_plugin.refine.posed import PosedFrames
-from mem3r_plugin.refine.scan_depth import depth_transform
 from tests.room_scan import make_room_scan, room_depth, room_points, room_pose
 
 KEYFRAMES = (0, 2, 4)

@@ -5,12 +5,11 @@ from hypothesis import strategies as st
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.alignment import Similarity
 from mem3r_plugin.geometry.pose import invert_pose, relative_pose, rotation_angle, transform_points
-from mem3r_plugin.refine.edges import MatchedPair
-from mem3r_plugin.refine.mapping import SparseMap
+from mem3r_plugin.refine.graph.edges import MatchedPair
+from mem3r_plugin.refine.mapping.structure import SparseMap
 from mem3r_plugin.refine.placement import place_frames
 from mem3r_plugin.refine.track_frames import TrackedFrame
-
-from .random_poses import random_poses
+from tests.refine.random_poses import random_poses
 
 CAMERA = Intrinsics.centred(500, 640, 480)
 STILL = Similarity(1.0, np.eye(3), np.zeros(3))

@@ -5,8 +5,7 @@ from mem3r_plugin.errors import ScanError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.refine.posed import PosedFrames, Support, gather_sightings
-
-from .random_poses import random_poses
+from tests.refine.random_poses import random_poses
 
 
 @pytest.fixture

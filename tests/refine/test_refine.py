@@ -12,7 +12,7 @@ import pytest
 from mem3r_plugin.commands.main import main
 from mem3r_plugin.errors import ConfigError, OutputError, ScanError
 from mem3r_plugin.evaluation import PosedSequence, trajectory_errors
-from mem3r_plugin.refine.matching import MatchingConfig
+from mem3r_plugin.refine.keyframes.matching import MatchingConfig
 from mem3r_plugin.refine.poses import PoseConfig, refine_poses
 from mem3r_plugin.refine.refine import RefineConfig, refine
 from mem3r_plugin.scan import Scan, ScanSink

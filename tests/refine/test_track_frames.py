@@ -4,7 +4,7 @@ import pytest
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.geometry.pose import pose_matrix
-from mem3r_plugin.refine.mapping import SparseMap
+from mem3r_plugin.refine.mapping.structure import SparseMap
 from mem3r_plugin.refine.track_frames import track_frames
 
 CAMERA = Intrinsics.centred(400.0, 320, 240)

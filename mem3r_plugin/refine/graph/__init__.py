@@ -1,0 +1,1 @@
+"""The pose graph: measured and predicted motions between frames, brought into agreement."""

@@ -1,0 +1,1 @@
+"""The map: structure from motion over the keyframes, taken apart or made anew where it errs."""
