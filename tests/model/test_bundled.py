@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mem3r_plugin.model.weights import bundled_weights, load_network
+from mem3r_plugin.stream.preprocess import four_by_three
 from mem3r_plugin.training.validation import validate
 
 
@@ -23,7 +24,8 @@ def test_default_model_has_weights() -> None:
 def test_depth_is_better_than_the_mean_of_the_training_worlds() -> None:
     """What the model card claims, on fewer worlds."""
     network = load_network("mem3r-tiny")
-    errors = validate(network, (128, 96), sequences=10, views=6)
+    size = four_by_three(network.config.picture_size)
+    errors = validate(network, size, sequences=10, views=6)
     assert errors["abs_rel"] < errors["trivial_abs_rel"]
     assert errors["delta_125"] > errors["trivial_delta_125"]
 
