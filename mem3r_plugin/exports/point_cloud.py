@@ -95,8 +95,12 @@ def colour_points(scan: Scan, cloud: PointCloud) -> NDArray[np.uint8]:
 
 
 def sample_colours(image: NDArray[np.uint8], pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Colours (N, 3) of an image (H, W, 3) at the pixels that hold the coordinates (N, 2)."""
-    columns, rows = np.floor(pixels).astype(np.int64).T
+    """Colours (N, 3) of an image (H, W, 3) at the pixels that hold the coordinates (N, 2).
+
+    Straightened pictures end a little before what was seen at their borders; that has the border's colour.
+    """
+    last = np.array(image.shape[1::-1]) - 1
+    columns, rows = np.clip(np.floor(pixels).astype(np.int64), 0, last).T
     return image[rows, columns]
 
 

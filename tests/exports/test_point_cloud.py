@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mem3r_plugin.exports import PointCloudConfig, colour_points, confident_points
+from mem3r_plugin.exports import (
+    PointCloudConfig,
+    colour_points,
+    confident_points,
+    sample_colours,
+)
 from mem3r_plugin.exports.point_cloud import least_confidence
 from mem3r_plugin.geometry.pose import invert_pose, transform_points
 from mem3r_plugin.scan import Scan
@@ -30,6 +35,13 @@ def test_points_lie_where_their_frame_saw_them(name: str, request: pytest.Fixtur
         in_camera = transform_points(invert_pose(frame.camera_to_world), cloud.positions[rows])
         seen = scan.frame_camera(index).project(in_camera)
         np.testing.assert_allclose(seen, cloud.pixels[rows], atol=1e-9)
+
+
+def test_what_lies_beyond_the_border_has_its_colour() -> None:
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    pixels = np.array([[-0.02, 0.5], [3.2, 0.5], [3.0, 2.0], [1.5, -0.3]])
+    expected = image[[0, 0, 1, 0], [0, 2, 2, 1]]
+    np.testing.assert_array_equal(sample_colours(image, pixels), expected)
 
 
 def test_colours_are_those_of_the_pictures(room: Scan) -> None:
