@@ -29,6 +29,7 @@ COMMANDS = {
     "convert": "turn a CUT3R checkpoint into safetensors, or into a start for Mem3R",
     "train": "train or fine-tune a network",
     "textures": "fetch free photographs that make the training worlds more real",
+    "things": "fetch free models of furniture, cars, trees and people for the training worlds",
     "demo": "go through the whole job on a rendered clip, or on a video of your own",
 }
 """Subcommands, each a module of this package that is imported only when it is asked for."""

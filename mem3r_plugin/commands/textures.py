@@ -10,7 +10,8 @@ import tyro
 
 from mem3r_plugin.commands.options import parse_options
 from mem3r_plugin.progress import ProgressBars
-from mem3r_plugin.training.worlds.photographs import LICENCES, PACKAGES, fetch_textures
+from mem3r_plugin.training.worlds.packages import LICENCES
+from mem3r_plugin.training.worlds.photographs import PACKAGES, fetch_textures
 
 
 @dataclass(frozen=True)

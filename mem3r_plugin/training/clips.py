@@ -95,6 +95,8 @@ def render_sequences(
         config=WorldConfig(
             textures=data.textures,
             photo_share=data.photo_share,
+            things=data.things,
+            thing_share=data.thing_share,
             greenery=data.greenery,
             sobriety=data.sobriety,
         ),

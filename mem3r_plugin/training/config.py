@@ -46,6 +46,11 @@ class DataConfig:
     """Folder of pictures for surfaces, such as `mem3r textures` makes, beside the procedural textures."""
     photo_share: float = 0.5
     """How often a picture of `textures` takes the place of a procedural texture."""
+    things: Path | None = None
+    """Folder of models of furniture, cars, trees and people, such as `mem3r things` makes, to set up beside
+    what is built of boxes."""
+    thing_share: float = 0.7
+    """Share of worlds with such things, 0 to 1."""
     greenery: float = 0.0
     """Share of streets that lead between gardens and trees instead of closed rows of houses, 0 to 1."""
     sobriety: float = 0.0
@@ -142,6 +147,8 @@ class TrainingConfig:
     (`training.matching`): comparing pictures is then learned in minutes. The state decoder starts anew."""
     stages: tuple[Stage, ...] = (Stage(steps=1000, views=4, sequences=8),)
     """The curriculum."""
+    rounds: int = 1
+    """How many times the stages are gone through; several let short and long sequences take turns."""
     data: DataConfig = field(default_factory=DataConfig)
     """Worlds and pictures."""
     loss: LossWeights = field(default_factory=LossWeights)
@@ -176,7 +183,7 @@ class TrainingConfig:
 
         Raises:
             ConfigError: picture sizes no network accepts, shares that are none, seeds that belong to
-                held-back worlds, a stage without a loss, or nothing to transplant from.
+                held-back worlds, no round, a stage without a loss, or nothing to transplant from.
         """
         data = self.data
         for name, size in (("size", data.size), *(("shapes", shape) for shape in data.shapes)):
@@ -184,10 +191,12 @@ class TrainingConfig:
                 raise ConfigError(f"data.{name} = {size}: both sides must be multiples of 16")
             if size[0] > data.size[0] or size[1] > data.size[1]:
                 raise ConfigError(f"data.{name} = {size} does not fit into data.size = {data.size}")
-        for name in ("photo_share", "greenery", "sobriety", "grading"):
+        for name in ("photo_share", "thing_share", "greenery", "sobriety", "grading"):
             check_share(f"data.{name}", getattr(data, name))
         if not 0 <= self.seed < 1000:
             raise ConfigError(f"seed = {self.seed}: must lie from 0 to 999, others are held back")
+        if self.rounds < 1:
+            raise ConfigError(f"rounds = {self.rounds}: must be at least 1")
         if any(stage.encoder_only for stage in self.stages) and not self.loss.token_flow:
             raise ConfigError(
                 "a stage with encoder_only learns by loss.token_flow: give it a weight"
@@ -197,12 +206,12 @@ class TrainingConfig:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
+        """Optimiser steps of all stages in all rounds."""
+        return self.rounds * sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> Stage:
         """The stage that `step`, from 0, belongs to."""
-        for stage in self.stages:
+        for stage in self.rounds * self.stages:
             if step < stage.steps:
                 return stage
             step -= stage.steps

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.training.batch import SequenceBatch, WorldBatches, batch_loader
 from mem3r_plugin.training.config import DataConfig, Stage, TrainingConfig
 from mem3r_plugin.training.worlds import CameraEffects, Handling
@@ -79,6 +81,14 @@ def test_ranks_draw_different_worlds() -> None:
 def test_the_curriculum_sets_the_shape() -> None:
     shapes = [tuple(batch.images.shape[:2]) for batch in WorldBatches(CONFIG)]
     assert shapes == [(2, 2)] * 3 + [(1, 3)] * 3
+
+
+def test_rounds_let_the_stages_take_turns() -> None:
+    config = replace(CONFIG, rounds=2)
+    assert config.steps == 12
+    assert [config.stage_at(step).views for step in range(12)] == [2, 2, 2, 3, 3, 3] * 2
+    with pytest.raises(ConfigError, match="rounds = 0: must be at least 1"):
+        replace(CONFIG, rounds=0)
 
 
 def test_batches_have_every_shape_in_turn() -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mem3r_plugin.training.worlds.meshes import Meshes
 from mem3r_plugin.training.worlds.primitives import Primitives, Shape
-from mem3r_plugin.training.worlds.surfaces import Material, pack
+from mem3r_plugin.training.worlds.surfaces import Material, pack, pack_skins
 from mem3r_plugin.training.worlds.textures import TexturePool
+from mem3r_plugin.training.worlds.things import Thing, Things
 
 Array = NDArray[np.float64]
 Rng = np.random.Generator
@@ -58,6 +60,10 @@ _VIVID = ("poster", "books", "carpet", "stripes")
 """Textures whose colours have little to do with each other."""
 _PLAIN = ("plain", "plaster", "wood", "planks", "asphalt", "windows", "foliage")
 """Textures that sober worlds choose before others."""
+_GAIN = (0.65, 1.15)
+"""Least and greatest brightness of a thing, where its model has 1."""
+_CAST = 0.06
+"""How much the colours of its materials differ from the model's, standard deviation."""
 _ACCENT = 0.12
 """Share of surfaces in sober worlds that have a colour of their own."""
 
@@ -100,8 +106,11 @@ class Builder:
     """How often a photograph replaces a pattern, where the pool has any."""
     sober: bool = False
     """Whether surfaces are mostly plain and muted, and photographs only hang on walls."""
+    things: Things | None = None
+    """Models to set up beside what is built of boxes; None for none."""
     obstacles: list[Obstacle] = field(default_factory=list)
     """What cameras keep clear of."""
+    _meshes: list[Meshes] = field(default_factory=list)
     _records: list[tuple[Shape, Array, Array, Array, Material, Shade]] = field(default_factory=list)
 
     def material(
@@ -223,6 +232,21 @@ class Builder:
         """An ellipsoid with these half axes."""
         self._add(Shape.SPHERE, np.asarray(centre), np.eye(3), np.array(half), material, NO_SHADE)
 
+    def thing(
+        self, thing: Thing, base: Array, yaw: float, size: tuple[float, float, float]
+    ) -> None:
+        """A thing of a size, turned about the place on the floor below it, in colours a little its own."""
+        rng = self.rng
+        corners = (thing.vertices * np.array(size)) @ turn(yaw).T
+        corners += np.asarray(base) + UP * thing.elevation
+        tint = rng.uniform(*_GAIN) * rng.normal(1, _CAST, (len(thing.colour), 3))
+        skins = np.array(self.pool.indices["skin"])[thing.skin]
+        texture = np.where(thing.skin < 0, self.pool.indices["white"][0], skins)
+        surface = pack_skins(texture, np.clip(thing.colour * tint, 0, 1))
+        self._meshes.append(
+            Meshes(corners.astype(np.float32)[thing.faces], thing.uv, thing.material, surface)
+        )
+
     def obstacle(self, centre: Array, size: tuple[float, float, float], yaw: float = 0.0) -> None:
         """Keeps cameras out of an upright box."""
         self.obstacles.append(Obstacle(np.asarray(centre, dtype=float), np.array(size) / 2, yaw))
@@ -246,3 +270,16 @@ class Builder:
         surface = pack(shape, half, to_local, list(materials), np.array(shades))
         arrays = (shape, np.array(centres), to_local, half, surface)
         return Primitives(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def meshes(self) -> Meshes | None:
+        """The things set up so far; None where there are none."""
+        if not self._meshes:
+            return None
+        first = np.cumsum([0, *(len(each.surface) for each in self._meshes[:-1])])
+        material = [each.material + row for each, row in zip(self._meshes, first, strict=True)]
+        return Meshes(
+            np.concatenate([each.corners for each in self._meshes]),
+            np.concatenate([each.uv for each in self._meshes]),
+            np.concatenate(material).astype(np.int32),
+            np.concatenate([each.surface for each in self._meshes]),
+        )

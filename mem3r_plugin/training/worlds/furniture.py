@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem3r_plugin.training.worlds.builder import UP, Array, Builder, turn
+from mem3r_plugin.training.worlds.things import Place, Thing
 
 Size = tuple[float, float, float]
 _FABRIC = ("weave", "plain", "stripes", "carpet")
@@ -61,6 +62,11 @@ def _strew(
 def _trinket(builder: Builder, base: Array) -> None:
     """A small thing to lie on furniture."""
     rng = builder.rng
+    things = builder.things.at["on top"] if builder.things else []
+    if things and rng.random() < _BOUGHT:
+        thing = things[int(rng.integers(len(things)))]
+        builder.thing(thing, base, rng.uniform(0, 2 * np.pi), _sized(thing).draw_size(rng))
+        return
     choice, small = rng.random(), rng.uniform(0.05, 0.13)
     if choice < 0.4:
         size = tuple(rng.uniform(0.06, 0.3, 3) * (1, 1, 0.8))
@@ -353,3 +359,37 @@ GARDEN_PIECES = {
 """What grows in gardens."""
 CAR = Piece((3.6, 1.65, 1.35), (4.9, 1.95, 1.9), _car)
 """What is parked at the kerb."""
+_STRETCH = 0.15
+"""Share by which each side of a thing may be longer or shorter than the catalogue says."""
+_BOUGHT = 0.7
+"""How often a small thing is a model rather than a box, a can or a ball, where there are models."""
+_SHELVES = 0.5
+"""How often what has a top, but is no table, has something on it."""
+
+
+def pieces_at(builder: Builder, place: Place, built: dict[str, Piece]) -> dict[str, Piece]:
+    """What may stand at a place: what is `built` of boxes and, where the world has any, things."""
+    if builder.things is None:
+        return built
+    things = builder.things.at[place]
+    return built | {f"{each.name} {index}": _sized(each) for index, each in enumerate(things)}
+
+
+def _sized(thing: Thing) -> Piece:
+    """A thing as a piece of about its size, with small things on it where there is room for them."""
+    width, depth, height = thing.size
+
+    def build(builder: Builder, base: Array, yaw: float, size: Size) -> None:
+        builder.thing(thing, base, yaw, size)
+        if thing.top is not None and min(size[:2]) > 0.3:
+            table = "table" in thing.name.lower() or "desk" in thing.name.lower()
+            if table or builder.rng.random() < _SHELVES:
+                top = base + UP * (thing.elevation + thing.top * size[2] / height)
+                _strew(builder, top, yaw, size[:2], (1, 5))
+
+    less, more = 1 - _STRETCH, 1 + _STRETCH
+    return Piece(
+        (less * width, less * depth, less * height),
+        (more * width, more * depth, more * height),
+        build,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mem3r_plugin.training.worlds.builder import UP, Array, Builder, stretch
-from mem3r_plugin.training.worlds.furniture import GARDEN_PIECES
+from mem3r_plugin.training.worlds.furniture import GARDEN_PIECES, pieces_at
 from mem3r_plugin.training.worlds.primitives import Shape
 from mem3r_plugin.training.worlds.surfaces import Material
 
@@ -72,8 +72,9 @@ def _border(builder: Builder, base: Array, rotation: Array, wide: float) -> None
 def _planted(builder: Builder, base: Array, rotation: Array, size: tuple[float, float]) -> None:
     """Trees and bushes anywhere in a garden of `size` = (width, depth) behind `base`."""
     rng = builder.rng
+    pieces = pieces_at(builder, "garden", GARDEN_PIECES)
     for _ in range(int(rng.poisson(size[0] / 4))):
-        piece = GARDEN_PIECES[str(rng.choice(list(GARDEN_PIECES)))]
+        piece = pieces[str(rng.choice(list(pieces)))]
         x, y = rng.uniform(-0.5, 0.5) * size[0], rng.uniform(0.05, 0.8) * size[1]
         foot = base + rotation[:, 0] * x + rotation[:, 1] * y
         piece.build(builder, foot, float(rng.uniform(0, 2 * np.pi)), piece.draw_size(rng))

@@ -6,8 +6,6 @@ They are fetched when somebody wants them and belong to no release of this packa
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -20,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mem3r_plugin.errors import SourceError
 from mem3r_plugin.exports.files import new_folder
 from mem3r_plugin.progress import ProgressCallback, no_progress
+from mem3r_plugin.training.worlds.packages import LICENCES, licence, unpacked
 from mem3r_plugin.training.worlds.textures import SIZE
 
 PACKAGES = (
@@ -32,8 +30,7 @@ PACKAGES = (
 )
 """Floors and walls of homes; photographs of landscapes and things; walls, floors and signs of a game. 127 MB;
 after a colon the files to take."""
-LICENCES = "LICENCES.txt"
-"""The file that names the package and the source of every texture."""
+_INSTEAD = "name a folder of pictures of your own as data.textures instead"
 _SUFFIXES = {".jpg", ".jpeg", ".tga"}
 """What photographs are kept in; drawings mostly come as PNG, SVG or WebP."""
 _ARCHIVES = {".jar", ".pk3", ".zip"}
@@ -91,35 +88,13 @@ def fetch_textures(
             package, _, pattern = wanted.partition(":")
             share = (count - total) // (len(packages) - index)
             with tempfile.TemporaryDirectory() as workplace:
-                content = _unpacked(package, Path(workplace))
+                content = unpacked(package, Path(workplace), _INSTEAD)
                 cuts = _chosen(content, pattern or "*", share)
                 sources = _write(fresh, package, cuts)
                 licences.append(_licence(package, content, sources))
             total += len(cuts)
         (fresh / LICENCES).write_text("\n\n".join(licences), encoding="utf-8")
     return total
-
-
-def _unpacked(package: str, workplace: Path) -> Path:
-    """The files of a Debian package, which apt-get verifies; nothing is installed."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise SourceError(
-            "apt-get and dpkg-deb are needed to fetch photographs and are not here; "
-            "name a folder of pictures of your own as data.textures instead"
-        )
-    content = workplace / "content"
-    content.mkdir()
-    _run(["apt-get", "-q", "download", package], workplace, f"package {package} cannot be had")
-    for archive in workplace.glob("*.deb"):
-        _run(["dpkg-deb", "-x", str(archive), str(content)], workplace, f"{archive.name} is broken")
-    return content
-
-
-def _run(command: list[str], folder: Path, trouble: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        complaint = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise SourceError(f"{trouble}: {complaint} (does `apt-get update` help?)")
 
 
 def _chosen(content: Path, pattern: str, share: int) -> list[_Cut]:
@@ -196,11 +171,7 @@ def _write(folder: Path, package: str, cuts: list[_Cut]) -> list[str]:
 
 
 def _licence(package: str, content: Path, sources: list[str]) -> str:
-    copyright_file = content / "usr/share/doc" / package / "copyright"
-    if not copyright_file.is_file():
-        raise SourceError(f"package {package} names no licence, so its pictures are not used")
-    text = copyright_file.read_text(encoding="utf-8", errors="replace")
     head = (
         f"Debian package {package}: {len(sources)} textures, cut and resized. Its copyright file:"
     )
-    return "\n".join([head, "", text, *sources])
+    return "\n".join([head, "", licence(package, content), *sources])

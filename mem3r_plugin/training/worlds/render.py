@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds import surfaces
+from mem3r_plugin.training.worlds.meshes import Meshes, MeshHits
 from mem3r_plugin.training.worlds.primitives import (
     Primitives,
     Shape,
@@ -26,6 +27,10 @@ from mem3r_plugin.training.worlds.textures import TexturePool
 
 _SHADE_REACH = 0.3
 """Metres over which the shade of an edge falls to 1/e."""
+_CLEAR = 0.01
+"""Metres above a surface from which the way to a lamp is asked, lest it shades itself."""
+_UMBRA = 0.15
+"""Share of a lamp's light that things let pass: lamps are no points."""
 _SMALLEST = 0.3
 """Primitives that look smaller than this many pixels across are left out."""
 _PIXELS_AT_ONCE = {"cpu": 1 << 16, "cuda": 1 << 22}
@@ -97,6 +102,8 @@ class _Frames:
     """Camera positions in local coordinates, float64, (M, 3)."""
     directions: Tensor
     """Homogeneous pixels to local ray directions, float64, (M, 3, 3)."""
+    meshes: list[Meshes | None]
+    """The things of each camera's world, F of them."""
 
 
 def render(
@@ -106,6 +113,7 @@ def render(
     camera_to_world: Tensor,
     intrinsics: list[Intrinsics],
     supersample: int = 1,
+    meshes: list[Meshes | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Renders T views of each of B worlds; all pictures have the same size.
 
@@ -116,13 +124,14 @@ def render(
         camera_to_world: poses in each world's own axes, float64, (B, T, 4, 4).
         intrinsics: the camera used in each world; sizes must agree.
         supersample: side of the grid of samples that are averaged for a pixel's colour.
+        meshes: the things of each world, if any has some.
 
     Returns:
         images in [0, 1], (B, T, 3, H, W), and z-depth at pixel centres, (B, T, H, W), 0 for sky.
     """
     worlds, views = camera_to_world.shape[:2]
     width, height = intrinsics[0].width, intrinsics[0].height
-    scene = _Scene.gather(primitives, lighting)
+    scene = _Scene.gather(primitives, lighting, meshes or [None] * worlds)
     poses = camera_to_world.flatten(0, 1)
     calibration = torch.stack([torch.from_numpy(each.matrix) for each in intrinsics]).to(poses)
     world = torch.arange(worlds, device=poses.device).repeat_interleave(views)
@@ -159,9 +168,15 @@ class _Scene:
     count: Tensor
     """Number of primitives of each world, (B)."""
     lighting: Lighting
+    meshes: list[Meshes | None]
 
     @classmethod
-    def gather(cls, primitives: list[Primitives], lighting: list[Lighting]) -> _Scene:
+    def gather(
+        cls,
+        primitives: list[Primitives],
+        lighting: list[Lighting],
+        meshes: list[Meshes | None],
+    ) -> _Scene:
         everything = concatenate(primitives)
         count = torch.tensor([len(each) for each in primitives], device=everything.shape.device)
         lights = [
@@ -169,7 +184,12 @@ class _Scene:
             for values in zip(*(vars(each).values() for each in lighting), strict=True)
         ]
         return cls(
-            everything, everything.corners(), count.cumsum(0) - count, count, Lighting(*lights)
+            everything,
+            everything.corners(),
+            count.cumsum(0) - count,
+            count,
+            Lighting(*lights),
+            meshes,
         )
 
     def seen_from(self, poses: Tensor, calibration: Tensor, world: Tensor) -> _Frames:
@@ -194,6 +214,7 @@ class _Scene:
             self.primitives.shape[primitive],
             origin[facing],
             self.primitives.to_local[primitive] @ rays[frame],
+            [self.meshes[each] for each in world.tolist()],
         )
 
 
@@ -205,7 +226,8 @@ def _render_frames(
     pair, tile = _touched_tiles(scene, frames, tiling)
     inverse, nearest = _cast(frames, tiling, pair, tile)
     inverse, nearest = tiling.joined(inverse), tiling.joined(nearest)
-    image, depth = _shade(scene, frames, pool, inverse, nearest, width)
+    things = _see_things(frames, inverse, width, height)
+    image, depth = _shade(scene, frames, pool, inverse, nearest, things, width)
     return image.view(-1, 3, height, width), depth.view(-1, height, width)
 
 
@@ -313,8 +335,29 @@ def _dealt(tile: Tensor, tiles: int) -> tuple[Tensor, Tensor, list[int]]:
     return by_rank[by_round], order[amount > 0], torch.bincount(round_).tolist()
 
 
+def _see_things(
+    frames: _Frames, inverse: Tensor, width: int, height: int
+) -> list[tuple[int, MeshHits]]:
+    """What is seen of meshes, and by which camera, in front of `inverse` (F, pixels), which it updates."""
+    seen = []
+    for frame, meshes in enumerate(frames.meshes):
+        if meshes is None:
+            continue
+        hits = meshes.seen(frames.camera_to_world[frame, :3, 3], frames.rays[frame], width, height)
+        hits = hits.at(hits.inverse > inverse[frame, hits.pixel].cpu()).to(inverse.device)
+        inverse[frame, hits.pixel] = hits.inverse
+        seen.append((frame, hits))
+    return seen
+
+
 def _shade(
-    scene: _Scene, frames: _Frames, pool: TexturePool, inverse: Tensor, nearest: Tensor, width: int
+    scene: _Scene,
+    frames: _Frames,
+    pool: TexturePool,
+    inverse: Tensor,
+    nearest: Tensor,
+    things: list[tuple[int, MeshHits]],
+    width: int,
 ) -> tuple[Tensor, Tensor]:
     """Colours (F, 3, pixels) and depth (F, pixels) of the nearest hits."""
     views, pixels = inverse.shape
@@ -338,6 +381,9 @@ def _shade(
         + depth * (geometry[3 * axis] * x + geometry[3 * axis + 1] * y + geometry[3 * axis + 2])
         for axis in range(3)
     ]
+    for frame, hits in things:
+        row[:, frame, hits.pixel] = hits.surface.T
+        local[0][frame, hits.pixel], local[1][frame, hits.pixel] = hits.uv
     rays = frames.rays.float()[..., None]
     ray = [rays[:, axis, 0] * x + rays[:, axis, 1] * y + rays[:, axis, 2] for axis in range(3)]
     normal = _normals(row, local)
@@ -358,7 +404,8 @@ def _shade(
 
     position = frames.camera_to_world[:, :3, 3].float()
     point = [position[:, axis, None] + depth * ray[axis] for axis in range(3)]
-    light = _light(frames.lighting, point, normal) * _edge_shade(row, first, second)
+    lit = _lit(frames, point, normal, hit)
+    light = _light(frames.lighting, point, normal, lit) * _edge_shade(row, first, second)
     colour = albedo * torch.lerp(light, torch.ones_like(light), row[surfaces.GLOW])
     sky = _sky(frames.lighting, ray[2] / stretch, ray[0] / stretch)
     return torch.where(hit, colour, sky).clamp(0, 1).transpose(0, 1), depth
@@ -400,7 +447,26 @@ def _edge_shade(row: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return 1 - total.clamp(max=0.8)
 
 
-def _light(lighting: Lighting, point: list[Tensor], normal: list[Tensor]) -> Tensor:
+def _lit(frames: _Frames, point: list[Tensor], normal: list[Tensor], hit: Tensor) -> Tensor | None:
+    """How much of each lamp's light passes by the things, (lamps, F, pixels); None where there are none."""
+    if not any(frames.meshes):
+        return None
+    lamps = frames.lighting.position
+    lit = torch.ones(lamps.shape[1], *hit.shape, device=hit.device)
+    raised = torch.stack([at + _CLEAR * up for at, up in zip(point, normal, strict=True)], -1)
+    for frame, meshes in enumerate(frames.meshes):
+        if meshes is None:
+            continue
+        seen = hit[frame].nonzero().squeeze(1)
+        for lamp in range(len(lit)):
+            dark = meshes.hide(raised[frame, seen].cpu(), lamps[frame, lamp].cpu())
+            lit[lamp, frame, seen[dark.to(seen.device)]] = _UMBRA
+    return lit
+
+
+def _light(
+    lighting: Lighting, point: list[Tensor], normal: list[Tensor], lit: Tensor | None
+) -> Tensor:
     """Light arriving at the surface, (3, F, pixels): Lambert's law plus a little more from above."""
     light = lighting.ambient.T[:, :, None] * (0.85 + 0.15 * normal[2])
     for lamp in range(lighting.reach.shape[1]):
@@ -409,6 +475,8 @@ def _light(lighting: Lighting, point: list[Tensor], normal: list[Tensor]) -> Ten
         cosine = away[0] * normal[0] + away[1] * normal[1] + away[2] * normal[2]
         cosine = cosine.clamp(min=0) * torch.rsqrt(squared + 1e-6)
         strength = cosine / (1 + squared / lighting.reach[:, lamp, None] ** 2)
+        if lit is not None:
+            strength = strength * lit[lamp]
         light = light + lighting.colour[:, lamp].T[:, :, None] * strength
     return light
 

@@ -25,19 +25,24 @@ from mem3r_plugin.training.worlds.furniture import (
     WALL_PIECES,
     WALL_SETS,
     Piece,
+    pieces_at,
 )
 from mem3r_plugin.training.worlds.houses import gardens, row_of_houses
+from mem3r_plugin.training.worlds.meshes import Meshes
 from mem3r_plugin.training.worlds.primitives import Primitives
 from mem3r_plugin.training.worlds.render import Lighting, RenderedViews, render
 from mem3r_plugin.training.worlds.roads import markings
 from mem3r_plugin.training.worlds.surfaces import Material
 from mem3r_plugin.training.worlds.textures import TexturePool, texture_pool
+from mem3r_plugin.training.worlds.things import load_things
 
 Kind = Literal["room", "corridor", "street", "loop"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _SHARES = (0.5, 0.15, 0.2, 0.15)
 """How often each kind is drawn."""
 _WALLS = ("plain", "plaster", "brick", "stripes", "tiles")
+_LIVED_IN = 2.0
+"""How much more often a place is sought for something where there are things: most of them are small."""
 _FLOORS = ("planks", "tiles", "checker", "carpet", "wood", "marble", "pebbles")
 
 
@@ -59,6 +64,10 @@ class WorldConfig:
     """A folder of pictures to use as textures beside the procedural ones."""
     photo_share: float = 0.5
     """How often a picture of `textures` takes the place of a procedural texture."""
+    things: Path | None = None
+    """A folder of models, such as `mem3r things` makes, to set up beside what is built of boxes."""
+    thing_share: float = 0.7
+    """Share of worlds with such things in them, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ class World:
     """Lamps and sky."""
     pool: TexturePool
     """The textures in use."""
+    meshes: Meshes | None
+    """The things of real shape, if there are any."""
     floor: tuple[Array, Array]
     """Least and greatest x, y, z inside the walls."""
     obstacles: list[Obstacle] = field(default_factory=list)
@@ -107,7 +118,13 @@ class World:
         """
         poses = camera_to_world.to(self.primitives.centre)
         images, depth = render(
-            [self.primitives], [self.lighting], self.pool, poses[None], [intrinsics], supersample
+            [self.primitives],
+            [self.lighting],
+            self.pool,
+            poses[None],
+            [intrinsics],
+            supersample,
+            [self.meshes],
         )
         return RenderedViews(images[0], depth[0], poses, intrinsics)
 
@@ -125,7 +142,7 @@ def generate_world(
 
     Raises:
         ConfigError: the kind of world is unknown.
-        SourceError: the texture folder cannot be read.
+        SourceError: the folder of textures or of things cannot be read.
     """
     if isinstance(config, str):
         config = WorldConfig(kind=config)
@@ -133,10 +150,13 @@ def generate_world(
     kind = config.kind or choose_kind(seed)
     if kind not in KINDS:
         raise ConfigError(f"unknown kind of world {kind!r}; choose one of {', '.join(KINDS)}")
-    pool = texture_pool(config.textures, str(device))
+    things = load_things(config.things) if config.things else None
+    pool = texture_pool(config.textures, str(device), things.skins if things else ())
     # Nothing is drawn where none is wanted: the held-back worlds stay what they are.
     sober = config.sobriety > 0 and rng.random() < config.sobriety
-    builder = Builder(rng, pool, config.photo_share, sober)
+    if things and np.random.default_rng([seed, 7]).random() >= config.thing_share:
+        things = None
+    builder = Builder(rng, pool, config.photo_share, sober, things)
     if kind == "room":
         return _room(builder, config, device)
     outdoors = kind == "street" or (kind == "loop" and rng.random() < 0.4)
@@ -165,6 +185,7 @@ def _room(builder: Builder, config: WorldConfig, device: torch.device | str) -> 
         builder.primitives(device),
         lighting,
         builder.pool,
+        builder.meshes(),
         (np.zeros(3), np.array([width, depth, height])),
         builder.obstacles,
     )
@@ -242,12 +263,15 @@ def _furnish_room(builder: Builder, width: float, depth: float, clutter: float) 
             base + UP * 0.5 * (size[2] + 0.3), (size[0], size[1], size[2] + 0.3), float(yaw)
         )
 
-    wall, free = WALL_PIECES, FREE_PIECES
+    wall = pieces_at(builder, "wall", WALL_PIECES)
+    free = pieces_at(builder, "free", FREE_PIECES)
     if builder.sober:
         wall, free = wall | WALL_SETS, free | FREE_SETS
         for sets, against_wall in ((WALL_SETS, True), (FREE_SETS, False)):
             for piece in sets.values():  # first, while there is room for them
                 place(piece, against_wall)
+    if builder.things is not None:
+        clutter *= _LIVED_IN
     for pieces, amount, against_wall in ((wall, 8, True), (free, 10, False)):
         for _ in range(int(rng.poisson(clutter * amount))):
             place(pieces[str(rng.choice(list(pieces)))], against_wall)
@@ -337,6 +361,7 @@ def _corridor(
     low, high = points.min(0) - width, points.max(0) + width
     _floor_and_ceiling(builder, low, high, height)
     material = builder.material(*_WALLS)
+    pieces = pieces_at(builder, "corridor", CORRIDOR_PIECES)
     furnished = width > 2.3 and config.clutter > 0
     free = width / 2 - (0.55 if furnished else 0.1)
     for start, end in _sides(points, width, closed):
@@ -344,7 +369,7 @@ def _corridor(
             material = builder.material(*_WALLS)
         _wall(builder, start, end, height, material)
         if furnished:
-            _line_up(builder, start, end, CORRIDOR_PIECES, 0.0, 4.0 / config.clutter, margin=width)
+            _line_up(builder, start, end, pieces, 0.0, 4.0 / config.clutter, margin=width)
     _ceiling_lamps(builder, points, height, closed)
     towards = np.array([[0.5, 0.3, 0.8], [-0.7, -0.4, 0.6]]) * 1e4
     colour = rng.uniform(0.3, 0.7, (2, 1)) * rng.uniform(0.85, 1.0, (2, 3))
@@ -357,7 +382,14 @@ def _corridor(
     route = Route(points, closed, width, free)
     kind: Kind = "loop" if closed else "corridor"
     return World(
-        kind, builder.primitives(device), lighting, builder.pool, floor, builder.obstacles, route
+        kind,
+        builder.primitives(device),
+        lighting,
+        builder.pool,
+        builder.meshes(),
+        floor,
+        builder.obstacles,
+        route,
     )
 
 
@@ -415,6 +447,8 @@ def _street(
     builder.flat(middle, x, y, tuple(high - low), ground)
     # Houses inside a loop must not reach through to its other side.
     deepest = 0.45 * float((np.ptp(points, axis=0) - width).min()) if closed else 8.0
+    pavement_pieces = pieces_at(builder, "pavement", STREET_PIECES)
+    cars = pieces_at(builder, "kerb", {"car": CAR})
     green = config.greenery > 0 and rng.random() < config.greenery
     for start, end in _sides(points, width, closed):
         _pavement(builder, start, end, pavement)
@@ -423,8 +457,10 @@ def _street(
         else:
             row_of_houses(builder, start, end, deepest)
         if config.clutter > 0:
-            _line_up(builder, start, end, STREET_PIECES, pavement - 0.7, 5 / config.clutter, width)
-            _line_up(builder, start, end, {"car": CAR}, pavement + 1.2, 8 / config.clutter, width)
+            _line_up(
+                builder, start, end, pavement_pieces, pavement - 0.7, 5 / config.clutter, width
+            )
+            _line_up(builder, start, end, cars, pavement + 1.2, 8 / config.clutter, width)
     if builder.sober:
         for start, end in _legs(points, closed):
             markings(builder, start, end, road)
@@ -436,6 +472,7 @@ def _street(
         builder.primitives(device),
         _daylight(rng, device),
         builder.pool,
+        builder.meshes(),
         floor,
         builder.obstacles,
         route,

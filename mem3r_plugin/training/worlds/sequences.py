@@ -118,6 +118,7 @@ def sample_batch(
         poses,
         [plan.intrinsics for plan in plans],
         supersample,
+        [plan.world.meshes for plan in plans],
     )
     anchored = torch.linalg.inv(poses[:, :1]) @ poses
     anchored[:, 0] = torch.eye(4, dtype=anchored.dtype, device=anchored.device)

@@ -24,6 +24,8 @@ SHADE = slice(20, 24)
 GLOW = 24
 ROUND = 25
 TO_LOCAL = slice(26, 35)
+NORMAL = slice(32, 35)
+"""The last row of `TO_LOCAL`: what flat shapes take their normal from."""
 COLUMNS = 35
 
 
@@ -79,4 +81,18 @@ def pack(
     rows[:, GLOW] = [material.glow for material in materials]
     rows[:, ROUND] = np.where(flat, 0, np.where(shape == Shape.CYLINDER, 1, 2))
     rows[:, TO_LOCAL] = to_local.reshape(-1, 9)
+    return rows
+
+
+def pack_skins(texture: NDArray[np.int64], colour: Array) -> NDArray[np.float32]:
+    """What `render` reads for each pixel of a mesh, (K, COLUMNS), but for normals and texels a metre.
+
+    Args:
+        texture: number in the pool, (K).
+        colour: RGB that dyes it, (K, 3).
+    """
+    rows = np.zeros((len(texture), COLUMNS), dtype=np.float32)
+    rows[:, ATLAS] = atlas_origin(texture)
+    rows[:, UV_MATRIX] = (1, 0, 0, 1)
+    rows[:, PALETTE] = (np.eye(3) * np.asarray(colour)[:, None]).reshape(-1, 9)
     return rows

@@ -45,7 +45,7 @@ class TexturePool:
     atlas: Tensor
     """Palette weights in [0, 1], (1, 3, height, width)."""
     names: tuple[str, ...]
-    """The kind of each texture: a key of `PATTERNS`, or `photo`."""
+    """The kind of each texture: a key of `PATTERNS`, `photo`, or of things `white` and `skin`."""
 
     @cached_property
     def indices(self) -> dict[str, list[int]]:
@@ -86,8 +86,15 @@ def atlas_origin(texture: NDArray[np.int64]) -> Array:
 
 
 @lru_cache(maxsize=2)
-def texture_pool(folder: Path | None = None, device: str = "cpu") -> TexturePool:
+def texture_pool(
+    folder: Path | None = None, device: str = "cpu", skins: tuple[Path, ...] = ()
+) -> TexturePool:
     """The procedural textures and, if given, every picture of `folder`; baked on first use.
+
+    Args:
+        folder: pictures for all surfaces.
+        device: where to keep the atlas.
+        skins: pictures for surfaces of things, in their order.
 
     Raises:
         SourceError: the folder holds no readable picture.
@@ -102,6 +109,12 @@ def texture_pool(folder: Path | None = None, device: str = "cpu") -> TexturePool
     for picture in pictures:
         names.append("photo")
         blocks.append(_mip_block(picture))
+    if skins:
+        names.append("white")
+        blocks.append(_mip_block(np.ones((SIZE, SIZE, 3))))
+    for skin in skins:
+        names.append("skin")
+        blocks.append(_mip_block(_read_picture(skin)))
     rows = -(-len(blocks) // _COLUMNS)
     atlas = np.zeros((3, rows * _BLOCK[1], _COLUMNS * _BLOCK[0]), dtype=np.float32)
     for (x, y), block in zip(atlas_origin(np.arange(len(blocks))).astype(int), blocks, strict=True):
@@ -132,15 +145,16 @@ def _read_pictures(folder: Path) -> list[Array]:
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
     if not files:
         raise SourceError(f"texture folder {folder} holds no pictures (jpg, png, webp, bmp)")
-    pictures = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                square = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
-        except OSError as error:
-            raise SourceError(f"texture {file} cannot be read: {error}") from error
-        pictures.append(np.asarray(square) / 255.0)
-    return pictures
+    return [_read_picture(file) for file in files]
+
+
+def _read_picture(file: Path) -> Array:
+    try:
+        with Image.open(file) as image:
+            square = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise SourceError(f"texture {file} cannot be read: {error}") from error
+    return np.asarray(square) / 255.0
 
 
 # -- patterns: each returns palette weights (SIZE, SIZE, 3), seamless ------------------------------

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from mem3r_plugin.errors import OutputError, SourceError
-from mem3r_plugin.training.worlds.photographs import LICENCES, fetch_textures
+from mem3r_plugin.training.worlds.packages import LICENCES
+from mem3r_plugin.training.worlds.photographs import fetch_textures
 from mem3r_plugin.training.worlds.textures import SIZE
+from tests.training.worlds.debian import packaged, serve
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
 
@@ -24,14 +26,9 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Two small pictures, a large one, four that are no use, and one in an archive."""
-    root = tmp_path / "package"
-    pictures, doc = root / "usr/share/pictures", root / "usr/share/doc/pretty"
-    for folder in (root / "DEBIAN", pictures / "walls", doc):
-        folder.mkdir(parents=True)
-    (root / "DEBIAN/control").write_text(
-        "Package: pretty\nVersion: 1\nArchitecture: all\nMaintainer: me <me@here>\nDescription: d\n"
-    )
-    (doc / "copyright").write_text("CC0, by nobody\n")
+    root = packaged(tmp_path / "package", "pretty")
+    pictures = root / "usr/share/pictures"
+    (pictures / "walls").mkdir(parents=True)
     noise(200, 200, 0).save(pictures / "walls/brick.jpg")
     noise(256, 200, 1).save(pictures / "floor.tga")
     noise(1000, 900, 2).save(pictures / "garden.jpg")
@@ -48,16 +45,8 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def downloads(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An `apt-get download` that builds the package on the spot, and knows no other."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    script = tools / "apt-get"
-    script.write_text(
-        '#!/bin/sh\n[ "$3" = pretty ] || { echo "E: Unable to locate package $3" >&2; exit 100; }\n'
-        f'exec dpkg-deb -b "{package}" pretty_1_all.deb\n'
-    )
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    """An `apt-get download` that hands this package out."""
+    serve(package, "pretty", tmp_path / "tools", monkeypatch)
 
 
 def sources(folder: Path) -> set[str]:

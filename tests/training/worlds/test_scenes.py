@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mem3r_plugin.errors import ConfigError
+from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.geometry import Intrinsics
 from mem3r_plugin.training.worlds import KINDS, WorldConfig, generate_world, sample_path
 from mem3r_plugin.training.worlds.builder import Builder
@@ -97,6 +99,44 @@ def test_pictures_of_a_folder_become_textures(tmp_path):
     Image.new("RGB", (64, 64), (255, 128, 0)).save(tmp_path / "orange.png")
     world = generate_world(WorldConfig("room", textures=tmp_path, photo_share=1.0), 0)
     assert "photo" in world.pool.names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_things_stand_in_worlds_and_leave_paths_free(kind, things_folder):
+    config = WorldConfig(kind, things=things_folder, thing_share=1.0)
+    for seed in range(3):
+        world, again = (generate_world(config, seed) for _ in range(2))
+        if world.meshes is None or again.meshes is None:  # a narrow corridor has no furniture
+            assert kind in ("corridor", "loop")
+            continue
+        assert np.array_equal(world.meshes.corners, again.meshes.corners)
+        assert world.meshes.corners[..., 2].min() > -1e-6  # on the floor
+        path = sample_path(world, 40, seed)
+        assert clearance(world, path[:, :3, 3].numpy()).min() > 0
+        views = world.render(path[::20], CAMERA)
+        bare = replace(world, meshes=None).render(path[::20], CAMERA)
+        nearer = (views.depth < bare.depth) | ((bare.depth == 0) & (views.depth > 0))
+        assert torch.equal(views.depth != bare.depth, nearer)  # things only hide what is behind
+
+
+def test_worlds_without_things_stay_what_they_were(things_folder):
+    share = {
+        seed: generate_world(WorldConfig("room", things=things_folder, thing_share=0.5), seed)
+        for seed in range(8)
+    }
+    furnished = [seed for seed, world in share.items() if world.meshes is not None]
+    assert 0 < len(furnished) < 8
+    for seed, world in share.items():
+        plain = generate_world("room", seed).primitives
+        same = len(plain) == len(world.primitives) and torch.equal(
+            plain.surface, world.primitives.surface
+        )
+        assert same == (seed not in furnished)
+
+
+def test_a_folder_without_things_is_named(tmp_path):
+    with pytest.raises(SourceError, match=r"holds no things .* `mem3r things .*` fetches some"):
+        generate_world(WorldConfig("room", things=tmp_path), 0)
 
 
 def test_an_unknown_kind_is_named():
