@@ -1,6 +1,6 @@
-"""Rendered frames a second of the procedural worlds, on one thread: `python benchmarks/worlds.py [TEXTURES]`.
+"""Rendered frames a second of the procedural worlds, on one thread: `python benchmarks/worlds.py [TEXTURES [THINGS]]`.
 
-TEXTURES is a folder that `mem3r textures` made.
+TEXTURES is a folder that `mem3r textures` made, THINGS one that `mem3r things` made.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ def main() -> None:
     }
     if len(sys.argv) > 1:
         extras["photographs"] = {"config": WorldConfig(textures=Path(sys.argv[1]))}
+    if len(sys.argv) > 2:
+        extras["things"] = {
+            "config": WorldConfig(
+                textures=Path(sys.argv[1]), things=Path(sys.argv[2]), thing_share=1.0
+            )
+        }
     extras["all of these"] = {key: value for each in extras.values() for key, value in each.items()}
     plain = frames_a_second((128, 96), stride=STRIDE)
     print(f"128x96, stride {STRIDE}: {plain:.0f} frames/s")

@@ -26,7 +26,7 @@ from mem3r_plugin.machine import describe_machine
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.config import PATCH
 from mem3r_plugin.model.precision import Precision
-from mem3r_plugin.model.weights import RANDOM, bundled_weights
+from mem3r_plugin.model.weights import RANDOM, bundled_weights, network_config
 from mem3r_plugin.stream.estimate import FrameEstimate
 from mem3r_plugin.stream.front_end import pick_device
 from mem3r_plugin.stream.preprocess import four_by_three
@@ -147,9 +147,10 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
     """
     device = pick_device(config.device)
-    preset = load_preset("model", config.model, NetworkConfig())
-    weights = config.weights or (preset.name if preset.name in bundled_weights() else RANDOM)
-    size = config.picture_size(preset)
+    name = load_preset("model", config.model, NetworkConfig()).name
+    weights = config.weights or (name if name in bundled_weights() else RANDOM)
+    network = network_config(config.model, weights)
+    size = config.picture_size(network)
     clock = StageClock()
     meter = Meter(clock, warm_up=WARM_UP_WINDOWS * window_size((size[1], size[0])))
     with tempfile.TemporaryDirectory(prefix="mem3r-bench-") as folder:
@@ -173,7 +174,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
             )
         after = _peaks(device)
         precision = scan.header.settings["precision"]
-        operations = operations_per_frame(preset, scan.transform.target_size)
+        operations = operations_per_frame(network, scan.transform.target_size)
     peak = {name: max(before[name], after[name]) for name in before}
     matmul, attention = (peak[f"{name}_{precision}"] for name in ("matmul", "attention"))
     width, height = scan.transform.target_size

@@ -46,14 +46,38 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WeightsError: the file is missing, damaged, or holds anything that would have to be executed.
     """
-    if not path.is_file():
-        raise WeightsError(f"weights file {path} does not exist")
-    tensors, config = (
-        _read_safetensors(path) if _is_safetensors(path) else (_read_pickle(path), None)
-    )
+    config = recorded_config(path)
+    tensors = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
     if is_cut3r_layout(tensors):
         tensors = from_cut3r_layout(tensors)
     return Checkpoint(path, tensors, config)
+
+
+def recorded_config(path: Path) -> NetworkConfig | None:
+    """The network that a file says its weights belong to, without reading them; None if it does not say.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist")
+    if not _is_safetensors(path):
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    if metadata.get("format") != FORMAT:
+        return None
+    return from_dict(NetworkConfig, json.loads(metadata["config"]), where=str(path))
+
+
+def as_trained(config: NetworkConfig, recorded: NetworkConfig | None) -> NetworkConfig:
+    """A network's settings, with the picture size its weights were trained on where they record one."""
+    if recorded is None:
+        return config
+    return dataclasses.replace(config, picture_size=recorded.picture_size)
 
 
 def build_network(checkpoint: Checkpoint, config: NetworkConfig) -> ReconstructionNetwork:
@@ -166,16 +190,11 @@ def _is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], NetworkConfig | None]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise WeightsError(f"{path} is damaged: {error}") from error
-    if metadata.get("format") != FORMAT:
-        return tensors, None
-    return tensors, from_dict(NetworkConfig, json.loads(metadata["config"]), where=str(path))
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

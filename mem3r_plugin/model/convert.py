@@ -12,6 +12,7 @@ from mem3r_plugin.model.average import average_into
 from mem3r_plugin.model.blocks import DecoderBlock
 from mem3r_plugin.model.checkpoint import (
     Checkpoint,
+    as_trained,
     build_network,
     read_checkpoint,
     write_checkpoint,
@@ -50,7 +51,8 @@ def convert_checkpoint(
         WeightsError: a checkpoint cannot be read or does not fit.
         OutputError: the result cannot be written.
     """
-    network = network_from(read_checkpoint(source), config)
+    checkpoint = read_checkpoint(source)
+    network = network_from(checkpoint, as_trained(config, checkpoint.config))
     if average is not None:
         average_into(network, network_from(read_checkpoint(average), config), share)
     write_checkpoint(network, output)

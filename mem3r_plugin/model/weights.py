@@ -11,7 +11,12 @@ import torch
 
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import WeightsError
-from mem3r_plugin.model.checkpoint import build_network, read_checkpoint
+from mem3r_plugin.model.checkpoint import (
+    as_trained,
+    build_network,
+    read_checkpoint,
+    recorded_config,
+)
 from mem3r_plugin.model.config import NetworkConfig
 from mem3r_plugin.model.network import ReconstructionNetwork, initialise
 
@@ -61,11 +66,24 @@ def load_network(
         WeightsError: the weights cannot be found or read, or do not fit the model.
         ConfigError: there is no such model.
     """
-    config = load_preset("model", model, NetworkConfig())
+    config = network_config(model, weights)
     if weights == RANDOM:
         return random_network(config).to(device)
     checkpoint = read_checkpoint(find_weights(weights or config.name))
     return build_network(checkpoint, config).to(device)
+
+
+def network_config(model: str = "mem3r-tiny", weights: str | None = None) -> NetworkConfig:
+    """What `load_network` builds: the preset, with the picture size its weights were trained on if they tell.
+
+    Raises:
+        WeightsError: the weights cannot be found or read.
+        ConfigError: there is no such model.
+    """
+    config = load_preset("model", model, NetworkConfig())
+    if weights == RANDOM:
+        return config
+    return as_trained(config, recorded_config(find_weights(weights or config.name)))
 
 
 def random_network(config: NetworkConfig, seed: int = 0) -> ReconstructionNetwork:

@@ -15,11 +15,10 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, ScanError, SourceError
-from mem3r_plugin.model import NetworkConfig, load_rule
+from mem3r_plugin.model import load_rule
 from mem3r_plugin.model.precision import Precision
-from mem3r_plugin.model.weights import load_network, weights_digest
+from mem3r_plugin.model.weights import load_network, network_config, weights_digest
 from mem3r_plugin.scan import Scan, ScanSink
 from mem3r_plugin.scan.format import HEADER, STATE, ScanHeader
 from mem3r_plugin.scan.reader import read_header
@@ -283,7 +282,7 @@ def _closer(sinks: list[Sink]) -> Callable[..., None]:
 def _header(config: RunConfig, source: Source) -> ScanHeader:
     """The record of a run before its first frame: all that decides its result."""
     camera = choose_camera(config.camera, config.intrinsics)
-    network = load_preset("model", config.model, NetworkConfig())
+    network = network_config(config.model, config.weights)
     weights = weights_digest(config.weights or network.name)
     return ScanHeader(
         model={"name": network.name, "weights_sha256": weights},

@@ -12,7 +12,7 @@ import torch
 from mem3r_plugin.errors import ConfigError, WeightsError
 from mem3r_plugin.model import NetworkConfig, ReconstructionNetwork
 from mem3r_plugin.model.average import average_into
-from mem3r_plugin.model.checkpoint import read_checkpoint, write_checkpoint
+from mem3r_plugin.model.checkpoint import read_checkpoint, recorded_config, write_checkpoint
 from mem3r_plugin.model.convert import convert_checkpoint, network_from
 from mem3r_plugin.model.weights import random_network
 from tests.model.networks import CUT3R, MEM3R
@@ -107,6 +107,14 @@ def test_an_average_lies_between_and_keeps_its_network(tmp_path: Path) -> None:
         wanted = 0.75 * first.state_dict()[name] + 0.25 * second.state_dict()[name]
         torch.testing.assert_close(tensor, wanted, msg=name)
         assert torch.equal(tensor, written[name])
+
+
+def test_a_converted_network_keeps_the_picture_size_it_was_trained_on(tmp_path: Path) -> None:
+    trained = replace(MEM3R, picture_size=MEM3R.picture_size // 2)
+    write_checkpoint(random_network(trained), tmp_path / "trained.safetensors")
+    convert_checkpoint(tmp_path / "trained.safetensors", tmp_path / "out.safetensors", MEM3R)
+    recorded = recorded_config(tmp_path / "out.safetensors")
+    assert recorded == trained
 
 
 def test_only_shares_and_equal_networks_are_averaged(tmp_path: Path) -> None:

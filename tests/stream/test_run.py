@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from mem3r_plugin.errors import ConfigError, Mem3RError, OutputError, ScanError, SourceError
+from mem3r_plugin.model.checkpoint import write_checkpoint
+from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream.images import read_image
 from mem3r_plugin.stream.preprocess import to_network_input
@@ -52,6 +54,21 @@ class Collector:
 
     def close(self, complete):
         self.events.append(complete)
+
+
+def test_pictures_are_as_large_as_those_the_weights_were_trained_on(
+    small_model, images, scan_path, tmp_path
+):
+    network = load_network(small_model.preset, small_model.weights)
+    assert network.config.picture_size == 64
+    network.config = replace(network.config, picture_size=32)
+    write_checkpoint(network, tmp_path / "smaller.safetensors")
+    config = replace(
+        small_model.config(images, scan_path), weights=str(tmp_path / "smaller.safetensors")
+    )
+    assert run(config, silent=True).transform.target_size == (32, 16)
+    larger = replace(config, size=64, output=tmp_path / "larger")
+    assert run(larger, silent=True).transform.target_size == (64, 48)
 
 
 def test_image_folder(small_model, images, scan_path):
