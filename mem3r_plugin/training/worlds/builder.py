@@ -240,8 +240,7 @@ class Builder:
         corners = (thing.vertices * np.array(size)) @ turn(yaw).T
         corners += np.asarray(base) + UP * thing.elevation
         tint = rng.uniform(*_GAIN) * rng.normal(1, _CAST, (len(thing.colour), 3))
-        skins = np.array(self.pool.indices["skin"])[thing.skin]
-        texture = np.where(thing.skin < 0, self.pool.indices["white"][0], skins)
+        texture = np.array(self.pool.indices["skin"])[thing.skin]
         surface = pack_skins(texture, np.clip(thing.colour * tint, 0, 1))
         self._meshes.append(
             Meshes(corners.astype(np.float32)[thing.faces], thing.uv, thing.material, surface)

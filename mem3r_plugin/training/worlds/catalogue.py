@@ -44,6 +44,8 @@ _FLAT = 0.02
 """Metres; what is flatter is painted on the ground."""
 _SEEN_THROUGH = 0.5
 """Mean opacity below which a textured surface is left out; glass without a texture is read as opaque."""
+_WHITE = np.full((SIZE, SIZE, 3), 255, dtype=np.uint8)
+"""The texture of what has none; its colour dyes it."""
 _UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 """Turns the models' axes, y up and the front towards z, to ours."""
 _ALONG = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
@@ -120,7 +122,7 @@ class _Collection:
             "faces": faces,
             "uv": uv,
             "colour": np.clip(colour, 0, 1) if picture is None else np.ones(3),
-            "skin": -1 if picture is None else self._skin(picture[..., :3]),
+            "skin": self._skin(_WHITE if picture is None else picture[..., :3]),
         }
 
     def _skin(self, picture: NDArray[np.uint8]) -> int:

@@ -45,7 +45,7 @@ class TexturePool:
     atlas: Tensor
     """Palette weights in [0, 1], (1, 3, height, width)."""
     names: tuple[str, ...]
-    """The kind of each texture: a key of `PATTERNS`, `photo`, or of things `white` and `skin`."""
+    """The kind of each texture: a key of `PATTERNS`, `photo`, or `skin` of things."""
 
     @cached_property
     def indices(self) -> dict[str, list[int]]:
@@ -109,9 +109,6 @@ def texture_pool(
     for picture in pictures:
         names.append("photo")
         blocks.append(_mip_block(picture))
-    if skins:
-        names.append("white")
-        blocks.append(_mip_block(np.ones((SIZE, SIZE, 3))))
     for skin in skins:
         names.append("skin")
         blocks.append(_mip_block(_read_picture(skin)))

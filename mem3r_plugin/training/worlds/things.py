@@ -59,7 +59,7 @@ class Thing:
     colour: NDArray[np.float32]
     """RGB that dyes the texture, in [0, 1], (K, 3)."""
     skin: NDArray[np.int32]
-    """Number of the texture in the folder; -1 for none, (K)."""
+    """Number of the texture in the folder, (K)."""
 
     @property
     def suits(self) -> set[Place]:

@@ -44,13 +44,18 @@ def test_what_stands_or_hangs_is_taken_in_metres(things):
 
 def front(thing: Thing) -> np.ndarray:
     """The corners (2, 3, 3) of the two triangles that have a picture."""
-    return thing.vertices[thing.faces[thing.skin[thing.material] >= 0]]
+    return thing.vertices[thing.faces[pictured(thing)]]
+
+
+def pictured(thing: Thing) -> np.ndarray:
+    """Which triangles have the first texture."""
+    return thing.skin[thing.material] == 0
 
 
 def test_the_front_faces_us_with_its_picture_upright(things):
     table = things["Side table"]
     assert (front(table)[..., 1] == -0.5).all()
-    uv = table.uv[table.skin[table.material] >= 0]
+    uv = table.uv[pictured(table)]
     left, above = front(table)[..., 0] < 0, front(table)[..., 2] > 0.5
     np.testing.assert_allclose(uv[..., 0], np.where(left, 0, 1), atol=1e-6)
     np.testing.assert_allclose(uv[..., 1], np.where(above, 0, 1), atol=1e-6)
@@ -70,17 +75,16 @@ def test_veils_are_left_out_and_colours_are_kept(things):
     table = things["Side table"]
     assert len(table.faces) == 10  # five sides of a box
     assert (table.vertices[table.faces][..., 2].max(1) > 0).all()
-    plain = table.colour[table.skin < 0]
-    np.testing.assert_allclose(plain, [[0.2, 0.4, 0.6]], atol=1e-6)
-    np.testing.assert_allclose(table.colour[table.skin >= 0], 1)
+    np.testing.assert_allclose(table.colour[table.skin == 1], [[0.2, 0.4, 0.6]], atol=1e-6)
+    np.testing.assert_allclose(table.colour[table.skin == 0], 1)
 
 
 def test_equal_textures_are_kept_once_with_their_licence(things, tmp_path):
     pictures = sorted((tmp_path / "things" / SKINS).iterdir())
-    assert [file.name for file in pictures] == ["000.jpg"]
-    with Image.open(pictures[0]) as image:
-        pixels = np.asarray(image).astype(int)
-    assert pixels[20, 20, 0] > 220 > 60 > pixels[200, 200, 0]
+    assert [file.name for file in pictures] == ["000.jpg", "001.jpg"]
+    front, white = (np.asarray(Image.open(file)).astype(int) for file in pictures)
+    assert front[20, 20, 0] > 220 > 60 > front[200, 200, 0]
+    assert (white == 255).all()  # for what has a colour only
     licences = (tmp_path / "things" / LICENCES).read_text()
     assert "Debian package shop: 4 models" in licences
     assert "CC0, by nobody" in licences

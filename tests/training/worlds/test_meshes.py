@@ -34,10 +34,14 @@ CRATE = Thing(
     np.zeros((12, 3, 2), dtype=np.float32),
     np.zeros(12, dtype=np.int32),
     np.ones((1, 3), dtype=np.float32),
-    np.array([-1], dtype=np.int32),
+    np.zeros(1, dtype=np.int32),
 )
 DARK = Lighting(
-    *(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2)), torch.ones(3), torch.ones(2, 3)
+    position=torch.zeros(2, 3),
+    colour=torch.zeros(2, 3),
+    reach=torch.ones(2),
+    ambient=torch.ones(3),
+    sky=torch.ones(2, 3),
 )
 """No lamp, only light from all around."""
 
@@ -48,7 +52,9 @@ def pool(tmp_path_factory) -> TexturePool:
     pixels = np.full((SIZE, SIZE, 3), 60, dtype=np.uint8)
     pixels[: SIZE // 2, : SIZE // 2] = (250, 10, 10)  # red, above on the left
     Image.fromarray(pixels).save(skin)
-    return texture_pool(None, "cpu", (skin,))
+    white = skin.with_name("001.png")
+    Image.new("RGB", (SIZE, SIZE), (255, 255, 255)).save(white)
+    return texture_pool(None, "cpu", (skin, white))
 
 
 def builder(pool: TexturePool) -> Builder:
@@ -160,7 +166,7 @@ def test_things_cast_shadows(pool):
     above[:3, 3] = torch.tensor([2.0, 0.0, 4.0])
     made = builder(pool)
     x, y, _ = np.eye(3)
-    made.flat(np.zeros(3), x, y, (20, 20), Material(pool.indices["white"][0], np.eye(3), (1, 1)))
+    made.flat(np.zeros(3), x, y, (20, 20), Material(pool.indices["skin"][1], np.eye(3), (1, 1)))
     made.thing(CRATE, np.array([0, 0, 1.0]), 0.0, (1, 1, 1))  # floats a metre above the ground
     image, depth = seen(made, above[None], light)
     # The crate's top is 3 m below the lamp: its shadow reaches 5/3 of half a metre, 0.83 m.
