@@ -1,4 +1,4 @@
-"""Rendered frames a second of the procedural worlds, on one thread: `python benchmarks/worlds.py [TEXTURES [THINGS]]`.
+"""Frames a second of the procedural worlds, on one thread: `python benchmarks/worlds.py [TEXTURES [THINGS]]`.
 
 TEXTURES is a folder that `mem3r textures` made, THINGS one that `mem3r things` made.
 """
