@@ -11,7 +11,6 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -153,7 +152,8 @@ def fetch_things(
 
     Raises:
         ConfigError: Open3D is missing.
-        SourceError: apt-get is missing, the package cannot be had, holds no models, or names no licence.
+        SourceError: apt-get is missing, the package cannot be had, names no licence, or holds no libraries or
+            broken ones.
         OutputError: the folder is in use or cannot be written.
     """
     o3d = _open3d()
@@ -185,19 +185,27 @@ def _open3d() -> ModuleType:
     return cast(ModuleType, open3d)
 
 
-def _entries(library: Path, workplace: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+def _entries(library: Path, workplace: Path) -> list[tuple[Path, dict[str, str]]]:
     """Where a library is unpacked, and what its catalogue says of each model that can be used."""
     root = workplace / library.stem
-    with zipfile.ZipFile(library) as archive:
-        archive.extractall(root)
+    try:
+        with zipfile.ZipFile(library) as archive:
+            archive.extractall(root)
+        catalogue = (root / _PROPERTIES).read_text(encoding="latin-1")
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SourceError(f"{library.name} is no library of Sweet Home 3D: {error}") from error
     entries: dict[int, dict[str, str]] = {}
-    for line in (root / _PROPERTIES).read_text(encoding="latin-1").splitlines():
+    for line in catalogue.splitlines():
         if found := re.match(r"(\w+)#(\d+)=(.*)", line):
-            entries.setdefault(int(found[2]), {})[found[1]] = found[3].strip()
-    for entry in entries.values():
-        flat = float(entry["height"]) / 100 < _FLAT
-        if entry["category"] not in _SKIPPED and not flat:
-            yield root, {"name": "thing"} | entry
+            entries.setdefault(int(found[2]), {"name": "thing"})[found[1]] = found[3].strip()
+    return [(root, entry) for entry in entries.values() if _usable(entry)]
+
+
+def _usable(entry: dict[str, str]) -> bool:
+    """Whether an entry of a catalogue describes something that stands or hangs."""
+    if not entry.keys() >= {"category", "model", "width", "depth", "height"}:
+        return False
+    return entry["category"] not in _SKIPPED and float(entry["height"]) / 100 >= _FLAT
 
 
 def _boxed(vertices: Array, entry: dict[str, str]) -> tuple[Array, list[float]]:

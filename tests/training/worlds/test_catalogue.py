@@ -113,6 +113,13 @@ def test_a_package_without_models_is_named(package, tmp_path):
         fetch_things(tmp_path / "things", "shop")
 
 
+def test_a_broken_library_is_named_and_leaves_nothing(package, tmp_path):
+    (package / "usr/share/sweethome3d/furniture/Shop.sh3f").write_bytes(b"no archive")
+    with pytest.raises(SourceError, match=r"Shop\.sh3f is no library of Sweet Home 3D"):
+        fetch_things(tmp_path / "things", "shop")
+    assert not (tmp_path / "things").exists()
+
+
 def test_a_folder_in_use_is_not_touched(package, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
