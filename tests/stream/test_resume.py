@@ -12,8 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mem3r_plugin.errors import ScanError, SourceError
+from mem3r_plugin.model.checkpoint import write_checkpoint
+from mem3r_plugin.model.weights import load_network
 from mem3r_plugin.scan import Scan
 from mem3r_plugin.stream import window
 from mem3r_plugin.stream.run import RunConfig, run
@@ -160,7 +163,10 @@ def test_resuming_nothing_starts(config, whole):
 def test_other_settings_are_named(config, small_model, tmp_path):
     assert killed(kills.run_and_die_before_rename, config, 12)
     before = tree(config.output)
-    (tmp_path / "other.safetensors").write_bytes(Path(small_model.weights).read_bytes() + b"\0" * 9)
+    other = load_network(small_model.preset, small_model.weights)
+    with torch.no_grad():
+        next(other.parameters()).add_(1e-6)
+    write_checkpoint(other, tmp_path / "other.safetensors")
     changes = {
         "update": ("plain", "update was 'ttsa3r' and is now 'plain'"),
         "size": (32, "size was 64 and is now 32"),
