@@ -32,8 +32,8 @@ class MatchingConfig:
     """Other keyframes matched with each one because the network finds them alike and overlapping."""
     loops: int = 4
     """Other keyframes matched with each one because their local features are alike."""
-    exhaustive_below: int = 16
-    """With fewer keyframes every pair is matched."""
+    exhaustive_below: int = 40
+    """With fewer keyframes every pair is matched: the network knows little of photographs taken far apart."""
     min_inliers: int = 15
     """Matches of a neighbouring pair that must agree with one motion."""
     min_loop_inliers: int = 30

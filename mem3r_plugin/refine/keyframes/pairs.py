@@ -29,9 +29,9 @@ def choose_pairs(
         names: File names of the keyframes' pictures, numbered by their frame.
         config: How many.
     """
-    if len(names) < config.exhaustive_below:
-        return all_pairs(len(names)), set()
     pairs = sequential_pairs(len(names), config.sequential)
+    if len(names) < config.exhaustive_below:
+        return pairs, all_pairs(len(names)) - pairs
     indices = [frame_of(name) for name in names]
     local = picture_similarity(database, names)
     network = network_similarity(scan, indices)
