@@ -66,11 +66,11 @@ def load_network(
         WeightsError: the weights cannot be found or read, or do not fit the model.
         ConfigError: there is no such model.
     """
-    config = network_config(model, weights)
+    config = load_preset("model", model, NetworkConfig())
     if weights == RANDOM:
         return random_network(config).to(device)
     checkpoint = read_checkpoint(find_weights(weights or config.name))
-    return build_network(checkpoint, config).to(device)
+    return build_network(checkpoint, as_trained(config, checkpoint.config)).to(device)
 
 
 def network_config(model: str = "mem3r-tiny", weights: str | None = None) -> NetworkConfig:

@@ -13,20 +13,19 @@ import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import save_file
 
-from mem3r_plugin.errors import ConfigError, SourceError
+from mem3r_plugin.errors import SourceError
 from mem3r_plugin.exports.files import new_folder
 from mem3r_plugin.progress import ProgressCallback, no_progress
 from mem3r_plugin.training.worlds.packages import LICENCES, licence, unpacked
 from mem3r_plugin.training.worlds.textures import SIZE
-from mem3r_plugin.training.worlds.things import CATALOGUE, GEOMETRY, SKINS
+from mem3r_plugin.training.worlds.things import CATALOGUE, GEOMETRY, SKINS, import_open3d
 
 if TYPE_CHECKING:
     import open3d as o3d
@@ -156,7 +155,7 @@ def fetch_things(
             broken ones.
         OutputError: the folder is in use or cannot be written.
     """
-    o3d = _open3d()
+    o3d = import_open3d()
     with new_folder(folder, overwrite, CATALOGUE) as fresh, tempfile.TemporaryDirectory() as place:
         content = unpacked(package, Path(place), _INSTEAD)
         terms = licence(package, content)
@@ -175,14 +174,6 @@ def fetch_things(
         (fresh / CATALOGUE).write_text(json.dumps(collection.catalogue, indent=1), encoding="utf-8")
         (fresh / LICENCES).write_text(_attribution(package, terms, collection.catalogue))
     return len(collection.catalogue)
-
-
-def _open3d() -> ModuleType:
-    try:
-        import open3d
-    except ImportError as error:
-        raise ConfigError('things need Open3D: pip install "mem3r-plugin[open3d]"') from error
-    return cast(ModuleType, open3d)
 
 
 def _entries(library: Path, workplace: Path) -> list[tuple[Path, dict[str, str]]]:

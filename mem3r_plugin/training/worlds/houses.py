@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mem3r_plugin.training.worlds.builder import UP, Array, Builder, stretch
-from mem3r_plugin.training.worlds.furniture import GARDEN_PIECES, pieces_at
+from mem3r_plugin.training.worlds.furniture import GARDEN_PIECES, Piece, pieces_at
 from mem3r_plugin.training.worlds.primitives import Shape
 from mem3r_plugin.training.worlds.surfaces import Material
 
@@ -40,6 +40,7 @@ def gardens(builder: Builder, start: Array, end: Array, deepest: float) -> None:
     along, inward, length = stretch(start, end)
     rotation = np.stack([-along, -inward, UP], axis=1)
     foot, position = np.array([*start, 0.0]), 0.0
+    plants = pieces_at(builder, "garden", GARDEN_PIECES)
     lawn = builder.material("foliage", "carpet", "pebbles", "foliage", bright=(0.2, 0.6))
     middle = foot + along * length / 2 - inward * deepest / 2 + UP * _LAWN / 2
     builder.box(middle, (length, deepest, _LAWN), rotation, lawn)
@@ -52,7 +53,7 @@ def gardens(builder: Builder, start: Array, end: Array, deepest: float) -> None:
             back = depth / 2 + float(rng.uniform(0.5, deepest - depth))
             size = (wide * float(rng.uniform(0.4, 0.9)), depth, float(rng.uniform(3, 9)))
             _house(builder, base - inward * back, rotation, size)
-        _planted(builder, base, rotation, (wide, deepest))
+        _planted(builder, base, rotation, (wide, deepest), plants)
         position += wide
     if deepest > _WOODS:
         _woods(builder, foot - inward * deepest, along, length)
@@ -69,12 +70,17 @@ def _border(builder: Builder, base: Array, rotation: Array, wide: float) -> None
     builder.box(middle, (0.9 * wide, thick, tall), rotation, material, grounded=0.3)
 
 
-def _planted(builder: Builder, base: Array, rotation: Array, size: tuple[float, float]) -> None:
-    """Trees and bushes anywhere in a garden of `size` = (width, depth) behind `base`."""
+def _planted(
+    builder: Builder,
+    base: Array,
+    rotation: Array,
+    size: tuple[float, float],
+    plants: dict[str, Piece],
+) -> None:
+    """Trees, bushes and the like anywhere in a garden of `size` = (width, depth) behind `base`."""
     rng = builder.rng
-    pieces = pieces_at(builder, "garden", GARDEN_PIECES)
     for _ in range(int(rng.poisson(size[0] / 4))):
-        piece = pieces[str(rng.choice(list(pieces)))]
+        piece = plants[str(rng.choice(list(plants)))]
         x, y = rng.uniform(-0.5, 0.5) * size[0], rng.uniform(0.05, 0.8) * size[1]
         foot = base + rotation[:, 0] * x + rotation[:, 1] * y
         piece.build(builder, foot, float(rng.uniform(0, 2 * np.pi)), piece.draw_size(rng))

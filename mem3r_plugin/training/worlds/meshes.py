@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mem3r_plugin.errors import ConfigError
 from mem3r_plugin.training.worlds import surfaces
 from mem3r_plugin.training.worlds.textures import SIZE
+from mem3r_plugin.training.worlds.things import import_open3d
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Meshes:
         """
         pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), -1)
         homogeneous = np.concatenate([pixels, np.ones((height, width, 1))], -1).reshape(-1, 3)
-        directions = homogeneous @ rays.cpu().double().numpy().T
+        directions = homogeneous @ rays.cpu().numpy().T
         beams = np.empty((len(directions), 6), dtype=np.float32)
         beams[:, :3], beams[:, 3:] = camera.cpu().numpy(), directions
         # Directions have z-depth 1, so the distance along them is the z-depth.
@@ -98,11 +98,7 @@ class Meshes:
 
     @cached_property
     def _caster(self) -> Any:
-        try:
-            import open3d as o3d
-        except ImportError as error:
-            raise ConfigError('things need Open3D: pip install "mem3r-plugin[open3d]"') from error
-        caster = o3d.t.geometry.RaycastingScene(torch.get_num_threads())
+        caster = import_open3d().t.geometry.RaycastingScene(torch.get_num_threads())
         faces = np.arange(3 * len(self.corners), dtype=np.uint32).reshape(-1, 3)
         caster.add_triangles(self.corners.reshape(-1, 3), faces)
         return caster

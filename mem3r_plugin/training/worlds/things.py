@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from mem3r_plugin.errors import SourceError
+from mem3r_plugin.errors import ConfigError, SourceError
 
 CATALOGUE = "things.json"
 """Names, kinds and sizes of the things of a folder."""
@@ -79,7 +79,11 @@ class Things:
     @cached_property
     def at(self) -> dict[Place, list[Thing]]:
         """The things that may stand at each place."""
-        return {place: [each for each in self.things if place in each.suits] for place in _SUITS}
+        found: dict[Place, list[Thing]] = {place: [] for place in _SUITS}
+        for thing in self.things:
+            for place in thing.suits:
+                found[place].append(thing)
+        return found
 
 
 @lru_cache(maxsize=2)
@@ -109,6 +113,19 @@ def load_things(folder: Path) -> Things:
         for index, each in enumerate(catalogue)
     )
     return Things(things, tuple(sorted((folder / SKINS).iterdir())))
+
+
+def import_open3d() -> Any:
+    """Open3D, which reads the models of things and casts the rays that meet them.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import open3d
+    except ImportError as error:
+        raise ConfigError('things need Open3D: pip install "mem3r-plugin[open3d]"') from error
+    return open3d
 
 
 def _stands(thing: Thing, least: float, most: float, tallest: float = np.inf) -> bool:

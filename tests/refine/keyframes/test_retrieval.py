@@ -89,7 +89,7 @@ def test_local_features_find_the_same_picture_again(database):
 
 
 def test_pairs_come_from_order_network_and_local_features(twice_around, database):
-    config = MatchingConfig(overlapping=2, loops=1, exhaustive_below=FRAMES)
+    config = MatchingConfig(overlapping=2, loops=1)
     file, names = database
     pairs, suggested = choose_pairs(twice_around, file, names, config)
     assert pairs == sequential_pairs(FRAMES, config.sequential)
@@ -100,10 +100,10 @@ def test_pairs_come_from_order_network_and_local_features(twice_around, database
     assert len(near & suggested) > LAP / 2
 
 
-@given(st.integers(2, FRAMES))
+@given(st.integers(2, MatchingConfig.exhaustive_below - 1))
 def test_few_keyframes_are_all_matched(twice_around, database, count):
     """Those that do not follow each other count as loops, of which more is asked."""
-    config = MatchingConfig(exhaustive_below=FRAMES + 1)
+    config = MatchingConfig()
     pairs, suggested = choose_pairs(twice_around, database[0], database[1][:count], config)
     assert pairs == sequential_pairs(count, config.sequential)
     assert not pairs & suggested

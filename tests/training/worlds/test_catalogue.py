@@ -27,9 +27,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def things(package: Path, tmp_path: Path) -> dict[str, Thing]:
+def things(things_folder: Path) -> dict[str, Thing]:
+    return {each.name: each for each in load_things(things_folder).things}
+
+
+@pytest.mark.usefixtures("package")
+def test_what_was_fetched_is_counted(tmp_path):
     assert fetch_things(tmp_path / "things", "shop") == 4
-    return {each.name: each for each in load_things(tmp_path / "things").things}
+    assert len(load_things(tmp_path / "things").things) == 4
 
 
 def test_what_stands_or_hangs_is_taken_in_metres(things):
@@ -79,13 +84,13 @@ def test_veils_are_left_out_and_colours_are_kept(things):
     np.testing.assert_allclose(table.colour[table.skin == 0], 1)
 
 
-def test_equal_textures_are_kept_once_with_their_licence(things, tmp_path):
-    pictures = sorted((tmp_path / "things" / SKINS).iterdir())
+def test_equal_textures_are_kept_once_with_their_licence(things_folder):
+    pictures = sorted((things_folder / SKINS).iterdir())
     assert [file.name for file in pictures] == ["000.jpg", "001.jpg"]
     front, white = (np.asarray(Image.open(file)).astype(int) for file in pictures)
     assert front[20, 20, 0] > 220 > 60 > front[200, 200, 0]
     assert (white == 255).all()  # for what has a colour only
-    licences = (tmp_path / "things" / LICENCES).read_text()
+    licences = (things_folder / LICENCES).read_text()
     assert "Debian package shop: 4 models" in licences
     assert "CC0, by nobody" in licences
     assert "/things/box/box.obj: Van, by Nobody" in licences
