@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from mem3r_plugin.errors import ConfigError, SourceError
@@ -96,7 +97,8 @@ def load_things(folder: Path) -> Things:
     try:
         catalogue = json.loads((folder / CATALOGUE).read_text(encoding="utf-8"))
         tensors = load_file(folder / GEOMETRY)
-    except (OSError, ValueError) as error:
+        skins = tuple(sorted((folder / SKINS).iterdir()))
+    except (OSError, ValueError, SafetensorError) as error:
         raise SourceError(
             f"{folder} holds no things ({error}); `mem3r things {folder}` fetches some"
         ) from error
@@ -112,7 +114,7 @@ def load_things(folder: Path) -> Things:
         )
         for index, each in enumerate(catalogue)
     )
-    return Things(things, tuple(sorted((folder / SKINS).iterdir())))
+    return Things(things, skins)
 
 
 def import_open3d() -> Any:

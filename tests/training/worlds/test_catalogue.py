@@ -10,7 +10,7 @@ from PIL import Image
 from mem3r_plugin.errors import OutputError, SourceError
 from mem3r_plugin.training.worlds.catalogue import fetch_things
 from mem3r_plugin.training.worlds.packages import LICENCES
-from mem3r_plugin.training.worlds.things import SKINS, Thing, load_things
+from mem3r_plugin.training.worlds.things import GEOMETRY, SKINS, Thing, load_things
 from tests.training.worlds.debian import serve
 from tests.training.worlds.furniture_library import write_library
 
@@ -123,6 +123,17 @@ def test_a_broken_library_is_named_and_leaves_nothing(package, tmp_path):
     with pytest.raises(SourceError, match=r"Shop\.sh3f is no library of Sweet Home 3D"):
         fetch_things(tmp_path / "things", "shop")
     assert not (tmp_path / "things").exists()
+
+
+def test_a_damaged_folder_is_named(things_folder, tmp_path):
+    damaged, bare = tmp_path / "damaged", tmp_path / "bare"
+    for folder in (damaged, bare):
+        shutil.copytree(things_folder, folder)
+    (damaged / GEOMETRY).write_bytes(b"no tensors")
+    shutil.rmtree(bare / SKINS)
+    for folder in (damaged, bare):
+        with pytest.raises(SourceError, match=f"{folder} holds no things"):
+            load_things(folder)
 
 
 def test_a_folder_in_use_is_not_touched(package, tmp_path):
