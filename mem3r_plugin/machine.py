@@ -1,4 +1,4 @@
-"""What a measurement was made with."""
+"""What this machine is: for those who choose by it, and beside every measurement."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_capabilities() -> dict[str, object]:
+    """Name of the processor and the units it has; empty where an older torch does not tell."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
+
+
+def _processor() -> str:
+    capabilities = processor_capabilities()
     name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
     units = [unit for unit in ("amx_bf16", "avx512_bf16") if capabilities.get(unit)]
     return f"{name} ({', '.join(units)})" if units else name

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mem3r_plugin.bench.peaks import attention_peak, matmul_peak
+from mem3r_plugin.bench.peaks import attention_peak, matmul_peak, plain_matmul_peak
 from mem3r_plugin.configuration import load_preset
 from mem3r_plugin.errors import ConfigError, SourceError
 from mem3r_plugin.machine import describe_machine
@@ -142,6 +142,8 @@ def bench(config: BenchConfig) -> dict[str, Any]:
     what the network's arithmetic makes, at the median speed, of the fastest matrix product in the same
     format, measured before and after the run; `share_of_matmul_and_attention_peak` how much of the time would
     do if attention ran at the speed of attention by itself and the rest at that of the matrix product.
+    `plain_matmul_float32` is the speed of torch's own matrix product in float32, which other implementations
+    run on, to compare machines by; on some processors it is half of what the machine can do.
 
     Raises:
         Mem3RError: the model, weights, source or device cannot be used, or the source is too short.
@@ -194,6 +196,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "operations_per_frame": operations.total,
         "attention_operations_per_frame": operations.attention,
         "peak": peak,
+        "plain_matmul_float32": plain_matmul_peak(device, torch.float32),
         "share_of_matmul_peak": speed["median"] * operations.total / matmul,
         "share_of_matmul_and_attention_peak": speed["median"]
         * ((operations.total - operations.attention) / matmul + operations.attention / attention),

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch import nn
+
+from mem3r_plugin.model.attention import attend
+from mem3r_plugin.model.packed import PackedLinear, can_pack
 
 MATRIX = 4096
 """Rows and columns of the matrices that are multiplied."""
@@ -16,17 +19,27 @@ REPEATS = 5
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product."""
+    """Floating-point operations a second of a large matrix product, torch's own or a packed layer's."""
+    plain = plain_matmul_peak(device, dtype)
+    if device.type != "cpu" or not can_pack():
+        return plain
+    layer = PackedLinear(nn.Linear(MATRIX, MATRIX, dtype=dtype))
+    tokens = torch.randn(MATRIX, MATRIX, dtype=dtype)
+    return max(plain, 2 * MATRIX**3 / _fastest(lambda: layer(tokens), device))
+
+
+def plain_matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of torch's own large matrix product."""
     left, right = (torch.randn(MATRIX, MATRIX, device=device, dtype=dtype) for _ in range(2))
     return 2 * MATRIX**3 / _fastest(lambda: left @ right, device)
 
 
 def attention_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of fused attention by itself."""
+    """Floating-point operations a second of attention by itself, computed as the network's."""
     heads, tokens, channels = ATTENTION
     shape = (1, heads, tokens, channels)
     query, key, value = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
-    seconds = _fastest(lambda: scaled_dot_product_attention(query, key, value), device)
+    seconds = _fastest(lambda: attend(query, key, value), device)
     return 4 * heads * tokens**2 * channels / seconds
 
 

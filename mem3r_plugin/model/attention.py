@@ -1,12 +1,15 @@
-"""Self- and cross-attention on fused kernels; inference never forms an attention matrix."""
+"""Self- and cross-attention, on fused kernels that form no attention matrix wherever those are fastest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mem3r_plugin.machine import processor_capabilities
 from mem3r_plugin.model.rotary import Rotary
 
 AttentionObserver = Callable[[Tensor, Tensor], None]
@@ -24,15 +27,32 @@ def merge_heads(heads: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention over tensors (batch, heads, tokens, channels).
-
-    Learning on a CPU takes plain matrix products: there the fused kernel's backward pass is slower by a third
-    for the few tokens of small networks.
-    """
-    if query.requires_grad and query.device.type == "cpu":
-        weights = (query * query.shape[-1] ** -0.5 @ key.mT).softmax(dim=-1)
-        return weights.to(value.dtype) @ value
+    """Softmax attention over tensors (batch, heads, tokens, channels)."""
+    if query.device.type == "cpu" and (query.requires_grad or _products_are_faster(value.dtype)):
+        return _attend_by_products(query, key, value)
     return F.scaled_dot_product_attention(query, key, value)
+
+
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The same by plain matrix products.
+
+    For learning on a CPU, since the fused kernel's backward pass is slower by a third for the few tokens of
+    small networks, and for bfloat16 on some processors.
+    """
+    scores = query * query.shape[-1] ** -0.5 @ key.mT
+    if query.requires_grad:
+        return scores.softmax(dim=-1).to(value.dtype) @ value
+    return torch.softmax(scores, dim=-1, out=scores) @ value
+
+
+@lru_cache
+def _products_are_faster(dtype: torch.dtype) -> bool:
+    """Whether the CPU's fused kernel computes in `dtype` with vectors where oneDNN has units of its own.
+
+    That kernel takes bfloat16 to such units on processors with AMX only.
+    """
+    units = processor_capabilities()
+    return dtype == torch.bfloat16 and bool(units.get("avx512_bf16")) and not units.get("amx_bf16")
 
 
 class SelfAttention(nn.Module):

@@ -1,8 +1,9 @@
-"""Linear layers whose weights lie as oneDNN multiplies them, for bfloat16 on a CPU.
+"""Linear layers whose weights lie as oneDNN multiplies them on a CPU.
 
-An ordinary layer brings its weights into that order at every call, writes its bias out to the size of the
-result and leaves the activation to another pass over it. This is the operation that `torch.compile` would put
-in its place, without the compiling.
+An ordinary layer brings weights in bfloat16 into that order at every call, writes its bias out to the size of
+the result and leaves the activation to another pass over it; in float32 it goes to MKL, which on processors
+that are not Intel's does without their widest units. This is the operation that `torch.compile` would put in
+its place, without the compiling.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ def can_pack() -> bool:
 class PackedLinear(nn.Module):
     """What `linear` computes, followed by an exact GELU if wanted; for inference only.
 
+    It is saved as the layer it was made from.
+
     Args:
-        linear: With weights in bfloat16.
+        linear: With weights in the format to compute in, float32 or bfloat16.
         gelu: Whether its GELU is done with it.
     """
+
+    bias: Tensor
 
     def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__()
@@ -35,10 +40,16 @@ class PackedLinear(nn.Module):
         self._activation = ("gelu", "none") if gelu else ("none", "")
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map (..., in) to (..., out) in bfloat16."""
+        """Map (..., in) to (..., out) in the format of the weights."""
         name, variant = self._activation
-        low = tokens.to(torch.bfloat16).contiguous()
         packed: Tensor = torch.ops.mkldnn._linear_pointwise(
-            low, self._weight, self.bias, name, [], variant
+            tokens.to(self._weight.dtype).contiguous(), self._weight, self.bias, name, [], variant
         )
         return packed
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Tensor], prefix: str, keep_vars: bool
+    ) -> None:
+        del keep_vars
+        destination[f"{prefix}weight"] = self._weight.to_dense()
+        destination[f"{prefix}bias"] = self.bias

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import is_autocast_available
 
+from mem3r_plugin.machine import processor_capabilities
 from mem3r_plugin.model.blocks import MLP
 from mem3r_plugin.model.packed import PackedLinear, can_pack
 
@@ -64,8 +65,7 @@ def fast_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Older versions of torch do not tell.
-        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities = processor_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
 
@@ -107,10 +107,11 @@ def _trial(
 
 
 def convert(network: ReconstructionNetwork, precision: Precision) -> ReconstructionNetwork:
-    """The network with its weights as `precision` wants them, changed in place.
+    """The network with its weights as `precision` wants them, changed in place; for inference only.
 
-    Kernels are laid out channels last, as the maps come. In bfloat16 all matrices are kept in that format, so
-    that no step converts them again, except what must compute in float32: pose head and fast weights.
+    Kernels are laid out channels last, as the maps come, and on a CPU matrices as oneDNN multiplies them. In
+    bfloat16 all of these are kept in that format, so that no step converts them again. What must compute in
+    float32, pose head and fast weights, stays as it is.
     """
     exact = {id(module) for part in network.exact_parts() for module in part.modules()}
     for module in network.modules():
@@ -119,8 +120,7 @@ def convert(network: ReconstructionNetwork, precision: Precision) -> Reconstruct
         low = isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
         if precision == "bfloat16" and low and id(module) not in exact:
             module.to(torch.bfloat16)
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    if precision == "bfloat16" and on_cpu and can_pack():
+    if next(network.parameters()).device.type == "cpu" and can_pack():
         _pack(network, exact)
     return network
 

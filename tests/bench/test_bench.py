@@ -63,6 +63,7 @@ def test_a_run(monkeypatch):
     formats = ("float32", "bfloat16")
     assert set(result["peak"]) == {f"{w}_{f}" for w in ("matmul", "attention") for f in formats}
     assert all(rate > 0 for rate in result["peak"].values())
+    assert result["plain_matmul_float32"] > 0
     operations = operations_per_frame(preset("mem3r-tiny"), (64, 48))
     assert result["operations_per_frame"] == operations.total
     assert result["attention_operations_per_frame"] == operations.attention
@@ -206,6 +207,7 @@ def test_peaks_are_of_the_work_they_name(monkeypatch):
     monkeypatch.setattr(peaks, "_fastest", lambda work, device: work() is not None and 2.0)
     cpu = torch.device("cpu")
     assert peaks.matmul_peak(cpu, torch.float32) == 256**3
+    assert peaks.plain_matmul_peak(cpu, torch.float32) == 256**3
     assert peaks.attention_peak(cpu, torch.bfloat16) == 2 * 2 * 64**2 * 16
 
 
@@ -220,7 +222,7 @@ def test_json_is_one_object(capsys):
     assert set(result) == {
         "settings", "machine", "frames", "frames_per_second", "stages_ms", "replayed_share",
         "operations_per_frame", "attention_operations_per_frame", "peak", "share_of_matmul_peak",
-        "share_of_matmul_and_attention_peak", "memory",
+        "share_of_matmul_and_attention_peak", "plain_matmul_float32", "memory",
     }  # fmt: skip
 
 

@@ -176,6 +176,14 @@ def test_the_bundled_network_agrees_with_itself_in_float32():
 
 
 @needs_packing
+def test_float32_is_packed_too():
+    network = convert(small_network(), "float32")
+    assert any(isinstance(module, PackedLinear) for module in network.modules())
+    for part in network.exact_parts():
+        assert not any(isinstance(module, PackedLinear) for module in part.modules())
+
+
+@needs_packing
 def test_without_onednn_the_answers_are_the_same_but_for_rounding(monkeypatch):
     network = small_network()
     with_packing = convert(copy.deepcopy(network), "bfloat16")
@@ -220,18 +228,29 @@ def inputs() -> dict[str, Tensor]:
 @needs_packing
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("name", inputs())
-def test_packed_layers_compute_what_linear_ones_do(name, gelu):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_packed_layers_compute_what_linear_ones_do(dtype, name, gelu):
     torch.manual_seed(0)
-    linear, tokens = nn.Linear(64, 48).to(torch.bfloat16), inputs()[name]
+    linear, tokens = nn.Linear(64, 48).to(dtype), inputs()[name]
     with torch.inference_mode():
         exact = nn.functional.linear(
-            tokens.to(torch.bfloat16).double(), linear.weight.double(), linear.bias.double()
+            tokens.to(dtype).double(), linear.weight.double(), linear.bias.double()
         )
         exact = nn.functional.gelu(exact) if gelu else exact
         result = PackedLinear(linear, gelu=gelu)(tokens)
-    assert result.dtype == torch.bfloat16
+    assert result.dtype == dtype
     assert result.shape == exact.shape
-    torch.testing.assert_close(result.double(), exact, rtol=ROUNDING, atol=ROUNDING * 0.05)
+    rounding = ROUNDING if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(result.double(), exact, rtol=rounding, atol=rounding * 0.05)
+
+
+@needs_packing
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_packed_layers_are_saved_as_linear_ones(dtype):
+    linear = nn.Linear(64, 48).to(dtype)
+    saved = PackedLinear(linear).state_dict()
+    assert list(saved) == ["weight", "bias"]
+    assert all(torch.equal(saved[name], each) for name, each in linear.state_dict().items())
 
 
 @needs_packing
