@@ -40,7 +40,7 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     small networks, and for bfloat16 on some processors.
     """
     scores = query * query.shape[-1] ** -0.5 @ key.mT
-    if query.requires_grad:
+    if scores.requires_grad:
         return scores.softmax(dim=-1).to(value.dtype) @ value
     return torch.softmax(scores, dim=-1, out=scores) @ value
 

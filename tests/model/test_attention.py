@@ -52,6 +52,16 @@ def test_the_answer_does_not_depend_on_the_processor(processor, units, dtype, le
     assert all(torch.equal(each, copy) for each, copy in zip(inputs, copies, strict=True))
 
 
+@pytest.mark.parametrize("learns", ["key", "value"])
+def test_keys_and_values_may_learn_alone(processor, learns):
+    processor(VECTORS)
+    query, key, value = projections(torch.bfloat16)
+    learning = {"key": key, "value": value}[learns].requires_grad_()
+    attend(query, key, value).sum().backward()
+    assert learning.grad is not None
+    assert learning.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("units", [AMX, VECTORS], ids=["AMX", "vectors"])
 def test_autocast_asks_for_bfloat16(processor, units):
     processor(units)
