@@ -13,19 +13,21 @@ from mem3r_plugin.model.packed import PackedLinear, can_pack
 
 MATRIX = 4096
 """Rows and columns of the matrices that are multiplied."""
+LAYER = 1024
+"""Tokens and channels of the packed layer."""
 ATTENTION = (16, 768, 64)
 """Heads, tokens and channels of the attention: CUT3R's encoder at 512x384."""
 REPEATS = 5
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product, torch's own or a packed layer's."""
+    """Floating-point operations a second of a matrix product, torch's own large one or a packed layer's."""
     plain = plain_matmul_peak(device, dtype)
     if device.type != "cpu" or not can_pack():
         return plain
-    layer = PackedLinear(nn.Linear(MATRIX, MATRIX, dtype=dtype))
-    tokens = torch.randn(MATRIX, MATRIX, dtype=dtype)
-    return max(plain, 2 * MATRIX**3 / _fastest(lambda: layer(tokens), device))
+    layer = PackedLinear(nn.Linear(LAYER, LAYER, dtype=dtype))
+    tokens = torch.randn(LAYER, LAYER, dtype=dtype)
+    return max(plain, 2 * LAYER**3 / _fastest(lambda: layer(tokens), device))
 
 
 def plain_matmul_peak(device: torch.device, dtype: torch.dtype) -> float:

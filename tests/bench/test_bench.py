@@ -25,6 +25,7 @@ BEFORE_SINKS = ("encode", "recur", "heads", "transfer", "camera")
 def small_peaks(monkeypatch):
     """Peaks of small matrices, since the real ones take seconds each."""
     monkeypatch.setattr(peaks, "MATRIX", 256)
+    monkeypatch.setattr(peaks, "LAYER", 128)
     monkeypatch.setattr(peaks, "ATTENTION", (2, 64, 16))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -242,6 +243,24 @@ def test_packed_layers_compute_what_linear_ones_do(dtype, name, gelu):
     assert result.shape == exact.shape
     rounding = ROUNDING if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(result.double(), exact, rtol=rounding, atol=rounding * 0.05)
+
+
+@needs_packing
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_layers_are_freed_while_others_are_packed(wanted, monkeypatch):
+    layers: list[weakref.ref[nn.Linear]] = []
+    alive: list[int] = []
+
+    class Watched(PackedLinear):
+        def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
+            alive.append(sum(layer() is not None for layer in layers))
+            layers.append(weakref.ref(linear))
+            super().__init__(linear, gelu=gelu)
+
+    monkeypatch.setattr(precision, "PackedLinear", Watched)
+    convert(small_network(), wanted)
+    assert len(layers) > 20
+    assert max(alive) <= 4  # those of one block
 
 
 @needs_packing
