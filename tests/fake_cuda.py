@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_leaves
 
+from mem3r_plugin.model import precision
+
 Clock = dict[int, int]
 
 
@@ -202,4 +204,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(
         torch, "empty", lambda *args, pin_memory=False, **options: empty(*args, **options)
     )
+    monkeypatch.setattr(precision, "can_pack", lambda: False)  # as on a GPU
     return fake
