@@ -128,8 +128,12 @@ def convert(network: ReconstructionNetwork, precision: Precision) -> Reconstruct
 def _pack(network: nn.Module, exact: set[int]) -> None:
     """Put packed layers in the place of linear ones, with the GELU of MLPs, except in exact parts."""
     # The layers themselves are not listed, so that each is freed as soon as it is packed.
-    parents = [each for each in network.modules() if not isinstance(each, nn.Linear)]
-    for parent in (each for each in parents if id(each) not in exact):
+    parents = [
+        module
+        for module in network.modules()
+        if id(module) not in exact and not isinstance(module, nn.Linear)
+    ]
+    for parent in parents:
         has_gelu = isinstance(parent, MLP)
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and id(child) not in exact:

@@ -15,11 +15,8 @@ from mem3r_plugin.refine.keyframes.picture_names import frame_of
 from mem3r_plugin.refine.mapping.adjust import adjustment_options, feature_noise
 from mem3r_plugin.refine.mapping.incremental import mapping_options
 
-_TOLERANCES = (
-    4.0,
-    1.0,
-    1.0,
-)  # of triangulation and filters, in COLMAP's usual ones; the last settles it
+# Of triangulation and filters, in COLMAP's usual ones; the last again, for what only adjusted poses explain.
+_TOLERANCES = (4.0, 1.0, 1.0)
 _NEAR = 0.33  # share of any picture's matched features that must become sightings of points
 _HELD = 0.9  # share of well matched pairs that the adjusted map must not contradict
 _MOST_STRAYS = 0.2  # share of the pictures; with more, the rest is no map to place them in
